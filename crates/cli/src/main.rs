@@ -1,0 +1,2 @@
+//! The `estab` command.
+fn main() {}
