@@ -1,0 +1,35 @@
+//! What every part of the stack works with: the time, the knobs, the counters, the timers, the way out.
+//! It knows no socket and no connection; `Tcp`, `Udp` and the socket table are beside it in `Stack`, so that
+//! `self.tcp.input(&mut self.env, …)` borrows cleanly.
+
+use crate::event::Event;
+use crate::ip::Ip;
+use crate::mib::Mib;
+use crate::rng::Rng;
+use crate::sysctl::Sysctls;
+use crate::timer::Wheel;
+use crate::trace::TraceSink;
+use crate::Instant;
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+
+pub(crate) struct Env {
+    /// The time of the call being served.
+    pub(crate) now: Instant,
+    /// Seconds since 1970 at `Instant::ZERO`.
+    pub(crate) unix_time: u64,
+    /// The knobs; fields are the last component of Linux's names (`env.sysctl.tcp_syn_retries`).
+    pub(crate) sysctl: Sysctls,
+    /// The counters: `env.mib.inc(Counter::TcpExtListenOverflows)`.
+    pub(crate) mib: Mib,
+    /// The public and the secret random streams, and the keyed hashes.
+    pub(crate) rng: Rng,
+    /// Every deadline of the stack.
+    pub(crate) timers: Wheel<crate::timer::TimerKey>,
+    /// Interfaces, routes, path MTUs, reassembly, neighbours, and stateless replies on their way out.
+    pub(crate) ip: Ip,
+    /// What the application will be told.
+    pub(crate) events: VecDeque<Event>,
+    /// Who listens to what happens.
+    pub(crate) trace: Option<Box<dyn TraceSink + Send>>,
+}
