@@ -35,6 +35,8 @@ pub(crate) struct Step {
     pub(crate) remote: State,
 }
 
+// Nearly every step is a segment: boxing it would cost more than the few others waste.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum What {
     /// A segment, with relative sequence numbers.
@@ -133,10 +135,9 @@ impl Exchange {
             && let Some(last) = self.tail.back().or(self.head.last())
             && last.at_ns == event.at_ns
             && matches!(last.what, What::State)
+            && self.tail.pop_back().is_none()
         {
-            if self.tail.pop_back().is_none() {
-                self.head.pop();
-            }
+            self.head.pop();
         }
         self.keep(step, limits);
     }

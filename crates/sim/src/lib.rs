@@ -1,1 +1,8 @@
-//! (in the making)
+//! Networks that misbehave on purpose: links with a rate, a delay, a buffer, loss, duplication, reordering,
+//! corruption and blackouts, from a seed. They keep no clock, so the same [`Link`] runs on virtual time in a test and
+//! on real time between two devices.
+#![forbid(unsafe_code)]
+
+mod link;
+
+pub use link::{Fate, Link, LinkConfig, LinkStats};
