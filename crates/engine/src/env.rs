@@ -2,6 +2,7 @@
 //! It knows no socket and no connection; `Tcp`, `Udp` and the socket table are beside it in `Stack`, so that
 //! `self.tcp.input(&mut self.env, …)` borrows cleanly.
 
+use crate::buf::Pool;
 use crate::event::Event;
 use crate::ip::Ip;
 use crate::mib::Mib;
@@ -26,6 +27,8 @@ pub(crate) struct Env {
     pub(crate) rng: Rng,
     /// Every deadline of the stack.
     pub(crate) timers: Wheel<crate::timer::TimerKey>,
+    /// Free chunks for the connections' byte queues.
+    pub(crate) pool: Pool,
     /// Interfaces, routes, path MTUs, reassembly, neighbours, and stateless replies on their way out.
     pub(crate) ip: Ip,
     /// What the application will be told.

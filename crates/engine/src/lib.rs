@@ -4,12 +4,14 @@
 
 extern crate alloc;
 
+mod buf;
 mod error;
 mod event;
 mod iface;
 mod options;
 mod stack;
 mod time;
+mod timer;
 
 pub use error::{Result, SockError};
 pub use event::{Event, Incoming, OpenId, Readiness, SocketId};

@@ -1,0 +1,245 @@
+//! Byte queues: a stream's bytes between the packets and the application.
+//!
+//! A queue is a row of chunks. All but the first hold [`LARGE`] bytes, so any offset is found at once; the first is
+//! [`SMALL`] where little was written. An empty queue holds no memory: its chunks go back to the stack's [`Pool`], from
+//! which the next queue takes them, so that a stack at work allocates nothing per packet.
+//!
+//! Beyond its readable bytes a queue may hold bytes that came early, already at their final place
+//! ([`ByteQueue::write_at`]): when the gap closes they become readable without another copy.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// The first chunk's size where the first write is no longer than it.
+pub(crate) const SMALL: usize = 2 * 1024;
+/// The size of all other chunks.
+pub(crate) const LARGE: usize = 16 * 1024;
+
+/// How many free chunks a pool keeps; 1 MiB of each size.
+const KEEP_SMALL: usize = (1 << 20) / SMALL;
+const KEEP_LARGE: usize = (1 << 20) / LARGE;
+
+type Chunk = Option<Box<[u8]>>;
+
+/// Free chunks, the last one freed on top.
+#[derive(Default)]
+pub(crate) struct Pool {
+    small: Vec<Box<[u8]>>,
+    large: Vec<Box<[u8]>>,
+}
+
+impl Pool {
+    fn take(&mut self, size: usize) -> Chunk {
+        let free = if size == SMALL {
+            &mut self.small
+        } else {
+            &mut self.large
+        };
+        Some(free.pop().unwrap_or_else(|| vec![0; size].into_boxed_slice()))
+    }
+
+    fn give(&mut self, chunk: Chunk) {
+        let Some(chunk) = chunk else { return };
+        let (free, keep) = if chunk.len() == SMALL {
+            (&mut self.small, KEEP_SMALL)
+        } else {
+            (&mut self.large, KEEP_LARGE)
+        };
+        if free.len() < keep {
+            free.push(chunk);
+        }
+    }
+
+    /// Bytes of free chunks kept.
+    pub(crate) fn truesize(&self) -> usize {
+        self.small.len() * SMALL + self.large.len() * LARGE
+    }
+}
+
+/// A queue of bytes. Dropping it frees its chunks; [`clear`](Self::clear) keeps them in the pool.
+#[derive(Default)]
+pub(crate) struct ByteQueue {
+    /// `None` with a `first_size`: nothing has been written there yet.
+    first: Chunk,
+    rest: VecDeque<Chunk>,
+    /// 0 while the queue has no chunks.
+    first_size: u32,
+    /// The first readable byte's place in the first chunk.
+    head: u32,
+    len: u32,
+    /// How far from the first readable byte anything was written; `len` where nothing came early.
+    extent: u32,
+}
+
+impl ByteQueue {
+    pub(crate) const fn new() -> Self {
+        ByteQueue {
+            first: None,
+            rest: VecDeque::new(),
+            first_size: 0,
+            head: 0,
+            len: 0,
+            extent: 0,
+        }
+    }
+
+    /// Readable bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Nothing is readable (bytes that came early may be there).
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of memory the queue holds.
+    pub(crate) fn truesize(&self) -> usize {
+        let first = self.first.as_ref().map_or(0, |chunk| chunk.len());
+        first + self.rest.iter().flatten().count() * LARGE
+    }
+
+    /// Appends `data`.
+    pub(crate) fn push(&mut self, pool: &mut Pool, data: &[u8]) {
+        self.write(pool, self.len as usize, data, |to, from| to.copy_from_slice(from));
+        self.advance(data.len());
+    }
+
+    /// Writes bytes that belong `offset` bytes after the first readable one, at or beyond the end of the readable ones.
+    /// They stay unreadable until [`advance`](Self::advance).
+    pub(crate) fn write_at(&mut self, pool: &mut Pool, offset: usize, data: &[u8]) {
+        debug_assert!(offset >= self.len());
+        self.write(pool, offset, data, |to, from| to.copy_from_slice(from));
+    }
+
+    /// Makes the next `n` bytes, which were written by [`write_at`](Self::write_at), readable.
+    pub(crate) fn advance(&mut self, n: usize) {
+        self.len = (self.len + n as u32).min(self.extent);
+    }
+
+    /// Forgets everything after the first `len` bytes, what came early included.
+    pub(crate) fn truncate(&mut self, pool: &mut Pool, len: usize) {
+        self.len = self.len.min(len as u32);
+        self.extent = self.len;
+        if self.len == 0 {
+            return self.clear(pool);
+        }
+        let last = self.head as usize + self.len as usize - 1;
+        let keep = if last < self.first_size as usize {
+            0
+        } else {
+            (last - self.first_size as usize) / LARGE + 1
+        };
+        while self.rest.len() > keep {
+            pool.give(self.rest.pop_back().flatten());
+        }
+    }
+
+    /// Removes the first `n` readable bytes.
+    pub(crate) fn consume(&mut self, pool: &mut Pool, n: usize) {
+        let n = n.min(self.len()) as u32;
+        self.len -= n;
+        self.extent -= n;
+        if self.extent == 0 {
+            return self.clear(pool);
+        }
+        self.head += n;
+        while self.head >= self.first_size {
+            pool.give(self.first.take());
+            self.head -= self.first_size;
+            self.first = self.rest.pop_front().flatten();
+            self.first_size = LARGE as u32;
+        }
+    }
+
+    /// Removes everything.
+    pub(crate) fn clear(&mut self, pool: &mut Pool) {
+        pool.give(self.first.take());
+        for chunk in core::mem::take(&mut self.rest) {
+            pool.give(chunk);
+        }
+        *self = ByteQueue::new();
+    }
+
+    /// Copies readable bytes from `offset` on into `out`; how many there were.
+    pub(crate) fn copy_out(&self, offset: usize, out: &mut [u8]) -> usize {
+        self.read(offset, out, |to, from| to.copy_from_slice(from))
+    }
+
+    /// The readable bytes in place, in order, as up to `out.len()` slices; how many were filled.
+    pub(crate) fn slices<'a>(&'a self, out: &mut [&'a [u8]]) -> usize {
+        let (mut left, mut from, mut filled) = (self.len(), self.head as usize, 0);
+        for (chunk, slot) in core::iter::once(&self.first).chain(&self.rest).flatten().zip(out) {
+            let n = left.min(chunk.len() - from);
+            if n == 0 {
+                break;
+            }
+            *slot = &chunk[from..from + n];
+            (left, from, filled) = (left - n, 0, filled + 1);
+        }
+        filled
+    }
+
+    /// The byte at `offset`, if it is readable.
+    pub(crate) fn get(&self, offset: usize) -> Option<u8> {
+        let mut byte = [0];
+        (self.copy_out(offset, &mut byte) == 1).then_some(byte[0])
+    }
+
+    /// The chunk at a distance from the start of the first one, and the place within it.
+    fn locate(&self, place: usize) -> (usize, usize) {
+        match place.checked_sub(self.first_size as usize) {
+            None => (0, place),
+            Some(beyond) => (1 + beyond / LARGE, beyond % LARGE),
+        }
+    }
+
+    fn write(&mut self, pool: &mut Pool, offset: usize, mut data: &[u8], mut copy: impl FnMut(&mut [u8], &[u8])) {
+        if data.is_empty() {
+            return;
+        }
+        if self.first_size == 0 {
+            self.first_size = if offset + data.len() <= SMALL { SMALL } else { LARGE } as u32;
+        }
+        self.extent = self.extent.max((offset + data.len()) as u32);
+        let (mut index, mut from) = self.locate(self.head as usize + offset);
+        while !data.is_empty() {
+            let (chunk, size) = match index {
+                0 => (&mut self.first, self.first_size as usize),
+                _ => {
+                    if self.rest.len() < index {
+                        self.rest.resize_with(index, || None);
+                    }
+                    (&mut self.rest[index - 1], LARGE)
+                }
+            };
+            if chunk.is_none() {
+                *chunk = pool.take(size);
+            }
+            let (now, later) = data.split_at(data.len().min(size - from));
+            if let Some(chunk) = chunk {
+                copy(&mut chunk[from..from + now.len()], now);
+            }
+            (data, index, from) = (later, index + 1, 0);
+        }
+    }
+
+    fn read(&self, offset: usize, out: &mut [u8], mut copy: impl FnMut(&mut [u8], &[u8])) -> usize {
+        let total = out.len().min(self.len().saturating_sub(offset));
+        let (mut index, mut from) = self.locate(self.head as usize + offset);
+        let mut done = 0;
+        while done < total {
+            let chunk = if index == 0 { &self.first } else { &self.rest[index - 1] };
+            let Some(chunk) = chunk else { break };
+            let n = (total - done).min(chunk.len() - from);
+            copy(&mut out[done..done + n], &chunk[from..from + n]);
+            (done, index, from) = (done + n, index + 1, 0);
+        }
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests;
