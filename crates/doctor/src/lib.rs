@@ -1,1 +1,5 @@
-//! (in the making)
+//! Looking at a TCP stack, estab's or the kernel's: who is connected, in which state, and since when.
+#![forbid(unsafe_code)]
+
+pub mod census;
+pub mod ss;

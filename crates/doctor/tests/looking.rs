@@ -1,0 +1,114 @@
+//! The table and the census read as ss and netstat print them.
+
+use estab_doctor::census::Census;
+use estab_doctor::ss::{Select, View, render};
+use estab_proto::{SockDiag, State, TcpInfo, TimerInfo, TimerKind};
+
+fn socket(state: State, local: &str, remote: &str) -> SockDiag {
+    SockDiag {
+        protocol: 6,
+        state,
+        local: local.parse().unwrap(),
+        remote: remote.parse().unwrap(),
+        recv_q: 0,
+        send_q: 0,
+        timer: None,
+        id: 1,
+        orphan: false,
+        info: None,
+    }
+}
+
+fn sockets() -> Vec<SockDiag> {
+    let timer = |kind, ms: u64, retries| {
+        Some(TimerInfo {
+            kind,
+            expires_in_ns: ms * 1_000_000,
+            retries,
+        })
+    };
+    vec![
+        SockDiag {
+            send_q: 128,
+            ..socket(State::Listen, "0.0.0.0:80", "0.0.0.0:0")
+        },
+        SockDiag {
+            timer: timer(TimerKind::Retransmit, 1_200, 2),
+            info: Some(TcpInfo {
+                rtt: 3_100,
+                rttvar: 1_500,
+                rto: 204_000,
+                snd_cwnd: 10,
+                ..Default::default()
+            }),
+            ..socket(State::Established, "10.0.2.2:80", "10.0.2.100:40000")
+        },
+        SockDiag {
+            timer: timer(TimerKind::TimeWait, 59_000, 0),
+            ..socket(State::TimeWait, "[fd00::2]:80", "[fd00::100]:4")
+        },
+        SockDiag {
+            protocol: 17,
+            ..socket(State::Closed, "10.0.2.2:53", "0.0.0.0:0")
+        },
+    ]
+}
+
+#[test]
+fn the_table_has_ss_s_columns_and_words() {
+    let all = Select {
+        all: true,
+        ..Default::default()
+    };
+    let rows = sockets();
+    let view = View {
+        timers: true,
+        info: true,
+        ..Default::default()
+    };
+    insta::assert_snapshot!(render(rows.iter().filter(|s| all.shows(s)), view));
+}
+
+#[test]
+fn selection_is_ss_s() {
+    let shown = |select: Select| {
+        sockets()
+            .iter()
+            .filter(|s| select.shows(s))
+            .map(|s| s.state)
+            .collect::<Vec<_>>()
+    };
+    use State::*;
+    assert_eq!(shown(Select::default()), [Established]);
+    assert_eq!(
+        shown(Select {
+            listening: true,
+            ..Default::default()
+        }),
+        [Listen, Closed]
+    );
+    assert_eq!(
+        shown(Select {
+            listening: true,
+            tcp: true,
+            ..Default::default()
+        }),
+        [Listen]
+    );
+    assert_eq!(
+        shown(Select {
+            all: true,
+            ipv6: true,
+            ..Default::default()
+        }),
+        [TimeWait]
+    );
+}
+
+#[test]
+fn the_census_prints_what_netstat_and_awk_print() {
+    let census = Census::of(&sockets());
+    assert_eq!(census.to_string(), "LISTEN 1\nESTABLISHED 1\nTIME_WAIT 1\n");
+    assert_eq!(census.count(State::Closed), 0, "a UDP socket is no TCP state");
+    assert_eq!(census.total(), 3);
+}
