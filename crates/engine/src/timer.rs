@@ -295,4 +295,5 @@ impl<K: Copy> Wheel<K> {
 }
 
 #[cfg(test)]
+#[path = "timer/tests.rs"]
 mod tests;
