@@ -13,6 +13,8 @@ use crate::trace::TraceSink;
 use crate::Instant;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use core::net::SocketAddr;
+use estab_proto::{TraceEvent, TraceKind};
 
 pub(crate) struct Env {
     /// The time of the call being served.
@@ -35,4 +37,18 @@ pub(crate) struct Env {
     pub(crate) events: VecDeque<Event>,
     /// Who listens to what happens.
     pub(crate) trace: Option<Box<dyn TraceSink + Send>>,
+}
+
+impl Env {
+    /// Tells the sink, if there is one, what `kind` says.
+    pub(crate) fn trace(&mut self, local: SocketAddr, remote: SocketAddr, kind: impl FnOnce() -> TraceKind) {
+        if let Some(sink) = self.trace.as_mut() {
+            sink.event(&TraceEvent {
+                at_ns: self.now.nanos(),
+                local,
+                remote,
+                kind: kind(),
+            });
+        }
+    }
 }

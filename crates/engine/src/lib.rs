@@ -5,19 +5,31 @@
 extern crate alloc;
 
 mod buf;
+mod config;
+mod drop;
 mod error;
 mod event;
 mod iface;
+mod mib;
 mod options;
+#[allow(dead_code)] // Until the stack's bodies use it.
+mod rng;
 mod stack;
+mod sysctl;
 mod time;
 mod timer;
+mod trace;
 
+pub use config::Config;
+pub use drop::DropReason;
 pub use error::{Result, SockError};
 pub use event::{Event, Incoming, OpenId, Readiness, SocketId};
 pub use iface::{CsumTx, IfaceConfig, IfaceId, Medium, RxCsum, RxMeta, Transmit};
+pub use mib::Mib;
 pub use options::{RecvFlags, SendFlags, Shutdown, SockOption};
-pub use stack::{Config, Family, Kind, Sock, Stack, Unreachable};
+pub use stack::{Family, Kind, Sock, Stack, Unreachable};
+pub use sysctl::{FastOpenKeys, PortRanges, SysctlError, Sysctls};
 pub use time::Instant;
+pub use trace::TraceSink;
 
 pub use estab_proto as proto;

@@ -4,17 +4,7 @@
 use crate::*;
 use alloc::boxed::Box;
 use core::net::{IpAddr, SocketAddr};
-use estab_proto::{SockDiag, TcpInfo, TraceEvent};
-
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// All randomness comes from it: ISNs, ports, cookies, hash keys.
-    pub seed: [u8; 32],
-    /// Bytes of memory the machine has; sizes the defaults that Linux scales by RAM.
-    pub memory: u64,
-    /// Seconds since 1970 at `Instant::ZERO`, for what outlives the stack (Fast Open, saved TIME_WAITs).
-    pub unix_time: u64,
-}
+use estab_proto::{SockDiag, TcpInfo};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Family {
@@ -115,15 +105,6 @@ impl Stack {
         todo!()
     }
     // counters(&self) -> &Mib, sysctls(): see mib.rs, sysctl.rs
-}
-
-pub trait TraceSink {
-    fn event(&mut self, event: &TraceEvent);
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SysctlError {
-    Unknown,
 }
 
 /// One socket of a stack, at one moment.

@@ -1,0 +1,177 @@
+//! Randomness from the caller's seed: a public stream (ports, jitter, IDs: values a peer may see), a secret
+//! one (keys), and keyed hashes wherever a peer picks what is hashed. The same seed gives the same values.
+
+use core::hash::Hasher;
+use core::net::{IpAddr, SocketAddr};
+use rand_chacha::ChaCha12Rng;
+use rand_core::{Rng as _, SeedableRng};
+use siphasher::sip::SipHasher24;
+
+/// What a keyed hash is for: each purpose has its own secret, so one's output tells nothing of another's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum HashKey {
+    /// The demultiplexing tables (Linux: `inet_ehash_secret`).
+    Demux,
+    /// Initial sequence numbers (Linux: `net_secret`).
+    Isn,
+    /// Timestamp offsets (Linux: `ts_secret`).
+    Timestamp,
+    /// Ephemeral ports (RFC 6056 algorithm 3 and 4).
+    Port,
+    /// SYN cookies, the part that never changes (Linux: `syncookie_secret[0]`).
+    Cookie,
+    /// SYN cookies, the part that changes each minute (Linux: `syncookie_secret[1]`).
+    CookieMinute,
+    /// Fast Open cookies, until `tcp_fastopen_key` sets their key.
+    FastOpen,
+    /// Identification of IPv4 datagrams and fragments (Linux: `ip_idents`).
+    IpId,
+    /// The tables of fragments, path MTUs, neighbours and UDP sockets.
+    Table,
+    /// Spreading over SO_REUSEPORT sockets.
+    ReusePort,
+}
+
+const HASH_KEYS: usize = HashKey::ReusePort as usize + 1;
+
+/// The random streams and the hash keys of one stack.
+pub(crate) struct Rng {
+    public: ChaCha12Rng,
+    secret: ChaCha12Rng,
+    keys: [SipHasher24; HASH_KEYS],
+}
+
+impl Rng {
+    /// All streams and keys follow from `seed`.
+    pub(crate) fn new(seed: [u8; 32]) -> Rng {
+        let mut public = ChaCha12Rng::from_seed(seed);
+        public.set_stream(1);
+        let mut secret = ChaCha12Rng::from_seed(seed);
+        secret.set_stream(2);
+        let keys = core::array::from_fn(|_| SipHasher24::new_with_keys(secret.next_u64(), secret.next_u64()));
+        Rng { public, secret, keys }
+    }
+
+    /// 32 bits of the public stream.
+    pub(crate) fn u32(&mut self) -> u32 {
+        self.public.next_u32()
+    }
+
+    /// 64 bits of the public stream.
+    pub(crate) fn u64(&mut self) -> u64 {
+        self.public.next_u64()
+    }
+
+    /// A number of the public stream in `0..bound`; 0 when `bound` is 0 (Linux: `get_random_u32_below`).
+    pub(crate) fn below(&mut self, bound: u32) -> u32 {
+        // Multiply-shift: the bias is below bound/2^32, as good as none for what this is used for.
+        ((u64::from(self.u32()) * u64::from(bound)) >> 32) as u32
+    }
+
+    /// Fills `out` from the secret stream: keys, cookies.
+    pub(crate) fn secret(&mut self, out: &mut [u8]) {
+        self.secret.fill_bytes(out);
+    }
+
+    /// A 128-bit key of the secret stream.
+    pub(crate) fn secret_key(&mut self) -> [u8; 16] {
+        let mut key = [0; 16];
+        self.secret(&mut key);
+        key
+    }
+
+    /// SipHash-2-4 of `bytes` under the secret for `key`.
+    pub(crate) fn siphash(&self, key: HashKey, bytes: &[u8]) -> u64 {
+        self.keys[key as usize].hash(bytes)
+    }
+
+    /// A keyed hasher to write to, for what isn't in one slice.
+    pub(crate) fn hasher(&self, key: HashKey) -> SipHasher24 {
+        self.keys[key as usize]
+    }
+
+    /// The keyed hash of two addresses.
+    pub(crate) fn hash_pair(&self, key: HashKey, a: IpAddr, b: IpAddr) -> u64 {
+        let mut hasher = self.hasher(key);
+        write_ip(&mut hasher, a);
+        write_ip(&mut hasher, b);
+        hasher.finish()
+    }
+
+    /// The keyed hash of a connection's two ends.
+    pub(crate) fn hash_tuple(&self, key: HashKey, local: SocketAddr, remote: SocketAddr) -> u64 {
+        let mut bytes = [0; 36];
+        let len = tuple_bytes(&mut bytes, local, remote);
+        self.siphash(key, &bytes[..len])
+    }
+}
+
+/// The 12 (IPv4) or 36 (IPv6) bytes that stand for a connection in every keyed hash.
+pub(crate) fn tuple_bytes(out: &mut [u8; 36], local: SocketAddr, remote: SocketAddr) -> usize {
+    let len = match (local.ip(), remote.ip()) {
+        (IpAddr::V4(l), IpAddr::V4(r)) => {
+            out[..4].copy_from_slice(&l.octets());
+            out[4..8].copy_from_slice(&r.octets());
+            8
+        }
+        (l, r) => {
+            out[..16].copy_from_slice(&v6_octets(l));
+            out[16..32].copy_from_slice(&v6_octets(r));
+            32
+        }
+    };
+    out[len..len + 2].copy_from_slice(&local.port().to_be_bytes());
+    out[len + 2..len + 4].copy_from_slice(&remote.port().to_be_bytes());
+    len + 4
+}
+
+fn v6_octets(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
+    }
+}
+
+fn write_ip(hasher: &mut SipHasher24, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => hasher.write(&ip.octets()),
+        IpAddr::V6(ip) => hasher.write(&ip.octets()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_values_and_another_gives_others() {
+        let mut a = Rng::new([7; 32]);
+        let mut b = Rng::new([7; 32]);
+        let mut c = Rng::new([8; 32]);
+        assert_eq!(a.u64(), b.u64());
+        assert_ne!(a.u64(), c.u64());
+        assert_eq!(a.secret_key(), b.secret_key());
+        assert_eq!(a.siphash(HashKey::Isn, b"x"), b.siphash(HashKey::Isn, b"x"));
+        assert_ne!(a.siphash(HashKey::Isn, b"x"), a.siphash(HashKey::Cookie, b"x"));
+    }
+
+    #[test]
+    fn reading_the_public_stream_leaves_the_secret_one_alone() {
+        let mut a = Rng::new([7; 32]);
+        let mut b = Rng::new([7; 32]);
+        (0..100).for_each(|_| {
+            a.u32();
+        });
+        assert_eq!(a.secret_key(), b.secret_key());
+    }
+
+    #[test]
+    fn below_stays_below_and_reaches_both_ends() {
+        let mut rng = Rng::new([1; 32]);
+        let mut seen = [false; 5];
+        (0..200).for_each(|_| seen[rng.below(5) as usize] = true);
+        assert_eq!(seen, [true; 5]);
+        assert_eq!(rng.below(0), 0);
+    }
+}
