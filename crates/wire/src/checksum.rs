@@ -1,0 +1,180 @@
+//! The Internet checksum (RFC 1071): sums, sums fused with a copy, sums put together from pieces, and incremental
+//! updates (RFC 1624).
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A ones' complement sum in the making.
+///
+/// Pieces may be of any length: after a piece of odd length the next one is taken to start at an odd offset, as it
+/// does in the packet they are pieces of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sum {
+    /// Sum of 16-bit words in the machine's byte order: the ones' complement sum doesn't mind (RFC 1071 §2.B).
+    words: u64,
+    /// Whether an odd number of bytes has been added.
+    odd: bool,
+}
+
+impl Sum {
+    /// The sum of nothing.
+    pub const fn new() -> Sum {
+        Sum { words: 0, odd: false }
+    }
+
+    /// The sum of `bytes`.
+    pub fn of(bytes: &[u8]) -> Sum {
+        Sum {
+            words: fold(sum_words(bytes)) as u64,
+            odd: bytes.len() % 2 == 1,
+        }
+    }
+
+    /// The sum of TCP's or UDP's pseudo-header: RFC 9293 §3.1 over IPv4, RFC 8200 §8.1 over IPv6. `len` is that of
+    /// the transport header and its payload. Addresses of different families (a caller's mistake) are each summed.
+    pub fn pseudo(src: IpAddr, dst: IpAddr, protocol: u8, len: usize) -> Sum {
+        let mut sum = Sum::new();
+        for addr in [src, dst] {
+            match addr {
+                IpAddr::V4(addr) => sum.add_bytes(&addr.octets()),
+                IpAddr::V6(addr) => sum.add_bytes(&addr.octets()),
+            }
+        }
+        sum.add_u32(len as u32);
+        sum.add_u16(u16::from(protocol));
+        sum
+    }
+
+    /// The pseudo-header's sum over IPv4.
+    pub fn pseudo_v4(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, len: usize) -> Sum {
+        Sum::pseudo(IpAddr::V4(src), IpAddr::V4(dst), protocol, len)
+    }
+
+    /// The pseudo-header's sum over IPv6.
+    pub fn pseudo_v6(src: Ipv6Addr, dst: Ipv6Addr, protocol: u8, len: usize) -> Sum {
+        Sum::pseudo(IpAddr::V6(src), IpAddr::V6(dst), protocol, len)
+    }
+
+    /// Adds the bytes that follow.
+    pub fn add_bytes(&mut self, bytes: &[u8]) {
+        self.add(Sum::of(bytes));
+    }
+
+    /// Adds a 16-bit number, in network order, that follows.
+    pub fn add_u16(&mut self, value: u16) {
+        self.add(Sum {
+            words: u64::from(value.to_be()),
+            odd: false,
+        });
+    }
+
+    /// Adds a 32-bit number, in network order, that follows.
+    pub fn add_u32(&mut self, value: u32) {
+        self.add_u16((value >> 16) as u16);
+        self.add_u16(value as u16);
+    }
+
+    /// Adds the sum of a piece that follows (a payload's, say, made when it was copied).
+    pub fn add(&mut self, piece: Sum) {
+        let words = fold(piece.words);
+        // At an odd offset, every byte has the other place in its word (RFC 1071 §2.B).
+        self.words += u64::from(if self.odd { words.swap_bytes() } else { words });
+        self.odd ^= piece.odd;
+    }
+
+    /// The sum so far, in 16 bits, not inverted: what a partial checksum (NEEDS_CSUM) holds.
+    pub fn fold(self) -> u16 {
+        u16::from_be(fold(self.words))
+    }
+
+    /// The checksum as it stands in a header. Over data that includes a right checksum it is 0.
+    pub fn finish(self) -> u16 {
+        !self.fold()
+    }
+
+    /// The checksum as it stands in a UDP header, where 0 means "none" and 0xffff stands in for it (RFC 768).
+    pub fn finish_udp(self) -> u16 {
+        match self.finish() {
+            0 => 0xffff,
+            sum => sum,
+        }
+    }
+
+    /// Whether the data summed includes its own checksum, and that is right.
+    pub fn is_right(self) -> bool {
+        self.finish() == 0
+    }
+}
+
+/// The checksum of `bytes`.
+pub fn checksum(bytes: &[u8]) -> u16 {
+    Sum::of(bytes).finish()
+}
+
+/// Copies `src` into the front of `dst` and sums it, in one pass over memory. Copies as much as fits.
+pub fn copy_and_sum(dst: &mut [u8], src: &[u8]) -> Sum {
+    let len = dst.len().min(src.len());
+    let (dst, src) = (&mut dst[..len], &src[..len]);
+    Sum {
+        words: u64::from(fold(copy_words(dst, src))),
+        odd: len % 2 == 1,
+    }
+}
+
+/// The checksum after a 16-bit word under it changed from `old` to `new` (RFC 1624 eqn. 3).
+pub fn update_u16(checksum: u16, old: u16, new: u16) -> u16 {
+    !fold(u64::from(!checksum) + u64::from(!old) + u64::from(new))
+}
+
+/// The checksum after an aligned 32-bit word under it changed from `old` to `new`.
+pub fn update_u32(checksum: u16, old: u32, new: u32) -> u16 {
+    let checksum = update_u16(checksum, (old >> 16) as u16, (new >> 16) as u16);
+    update_u16(checksum, old as u16, new as u16)
+}
+
+fn fold(mut sum: u64) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// Bytes a round takes: several vectors, so that their additions overlap.
+const ROUND: usize = 64;
+const LANES: usize = ROUND / 4;
+
+// 32-bit words into 64-bit lanes: no carry to look after for the first 2^32 rounds (256 GiB).
+
+fn sum_words(bytes: &[u8]) -> u64 {
+    let mut lanes = [0u64; LANES];
+    let (rounds, rest) = bytes.as_chunks::<ROUND>();
+    for round in rounds {
+        let (words, _) = round.as_chunks::<4>();
+        for (lane, word) in lanes.iter_mut().zip(words) {
+            *lane += u64::from(u32::from_ne_bytes(*word));
+        }
+    }
+    lanes.iter().map(|lane| u64::from(fold(*lane))).sum::<u64>() + sum_rest(rest)
+}
+
+fn copy_words(dst: &mut [u8], src: &[u8]) -> u64 {
+    let mut lanes = [0u64; LANES];
+    let (to, to_rest) = dst.as_chunks_mut::<ROUND>();
+    let (from, from_rest) = src.as_chunks::<ROUND>();
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from;
+        let (words, _) = from.as_chunks::<4>();
+        for (lane, word) in lanes.iter_mut().zip(words) {
+            *lane += u64::from(u32::from_ne_bytes(*word));
+        }
+    }
+    to_rest.copy_from_slice(from_rest);
+    lanes.iter().map(|lane| u64::from(fold(*lane))).sum::<u64>() + sum_rest(from_rest)
+}
+
+fn sum_rest(bytes: &[u8]) -> u64 {
+    let (words, odd) = bytes.as_chunks::<2>();
+    let sum: u64 = words.iter().map(|word| u64::from(u16::from_ne_bytes(*word))).sum();
+    match odd {
+        [last] => sum + u64::from(u16::from_ne_bytes([*last, 0])),
+        _ => sum,
+    }
+}

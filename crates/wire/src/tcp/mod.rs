@@ -1,0 +1,196 @@
+//! TCP segments (RFC 9293 §3.1).
+use core::net::IpAddr;
+
+use zerocopy::byteorder::network_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::Malformed;
+use crate::checksum::Sum;
+use crate::ip::protocol;
+
+mod options;
+pub use options::{FastOpen, OptionIter, OptionWriter, Options, RawOption, SackBlocks, Timestamps, kind};
+
+/// Bytes of a header without options.
+pub const HEADER_LEN: usize = 20;
+/// Bytes of options that a header has room for.
+pub const MAX_OPTIONS_LEN: usize = 40;
+/// Where the checksum stands in the header.
+pub const CHECKSUM_OFFSET: usize = 16;
+
+/// The flag bits, as they stand in the 13th and 14th byte.
+pub mod flags {
+    /// No more data from the sender.
+    pub const FIN: u16 = 0x001;
+    /// Synchronize sequence numbers.
+    pub const SYN: u16 = 0x002;
+    /// Reset the connection.
+    pub const RST: u16 = 0x004;
+    /// Push.
+    pub const PSH: u16 = 0x008;
+    /// The acknowledgment field counts.
+    pub const ACK: u16 = 0x010;
+    /// The urgent pointer counts.
+    pub const URG: u16 = 0x020;
+    /// ECN echo.
+    pub const ECE: u16 = 0x040;
+    /// Congestion window reduced.
+    pub const CWR: u16 = 0x080;
+    /// Accurate ECN.
+    pub const AE: u16 = 0x100;
+    /// All of them.
+    pub const ALL: u16 = 0x1ff;
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Raw {
+    src_port: U16,
+    dst_port: U16,
+    seq: U32,
+    ack: U32,
+    offset_flags: U16,
+    window: U16,
+    checksum: U16,
+    urgent: U16,
+}
+
+/// A segment as it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment<'a> {
+    /// Source port.
+    pub src_port: u16,
+    /// Destination port.
+    pub dst_port: u16,
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgment number; means something only with [`flags::ACK`].
+    pub ack: u32,
+    /// See [`flags`].
+    pub flags: u16,
+    /// Window as it stands in the header, unscaled.
+    pub window: u16,
+    /// Urgent pointer.
+    pub urgent: u16,
+    /// The options that mean something to a TCP.
+    pub options: Options,
+    /// The options as they stand in the header.
+    pub raw_options: &'a [u8],
+    /// Data.
+    pub payload: &'a [u8],
+    /// Bytes before the data.
+    pub header_len: usize,
+}
+
+impl<'a> Segment<'a> {
+    /// Reads a segment. Its checksum is looked at by [`checksum_ok`], not here: a device may have done that.
+    pub fn parse(bytes: &'a [u8]) -> Result<Segment<'a>, Malformed> {
+        let (raw, _) = Raw::ref_from_prefix(bytes).map_err(|_| Malformed::TcpHeaderTruncated)?;
+        let offset_flags = raw.offset_flags.get();
+        let header_len = usize::from(offset_flags >> 12) * 4;
+        if header_len < HEADER_LEN {
+            return Err(Malformed::TcpDataOffsetTooSmall);
+        }
+        let raw_options = bytes
+            .get(HEADER_LEN..header_len)
+            .ok_or(Malformed::TcpDataOffsetTooLarge)?;
+        let flags = offset_flags & flags::ALL;
+        Ok(Segment {
+            src_port: raw.src_port.get(),
+            dst_port: raw.dst_port.get(),
+            seq: raw.seq.get(),
+            ack: raw.ack.get(),
+            flags,
+            window: raw.window.get(),
+            urgent: raw.urgent.get(),
+            options: Options::parse(raw_options, flags & flags::SYN != 0),
+            raw_options,
+            payload: &bytes[header_len..],
+            header_len,
+        })
+    }
+
+    /// The options one by one, in their order, known or not: for traces and ladders.
+    pub fn option_iter(&self) -> OptionIter<'a> {
+        OptionIter::new(self.raw_options)
+    }
+}
+
+/// Whether a segment's checksum is right.
+pub fn checksum_ok(src: IpAddr, dst: IpAddr, segment: &[u8]) -> bool {
+    let mut sum = Sum::pseudo(src, dst, protocol::TCP, segment.len());
+    sum.add_bytes(segment);
+    sum.is_right()
+}
+
+/// A header to be written, options aside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// Source port.
+    pub src_port: u16,
+    /// Destination port.
+    pub dst_port: u16,
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgment number.
+    pub ack: u32,
+    /// See [`flags`].
+    pub flags: u16,
+    /// Window as it stands in the header, scaled down.
+    pub window: u16,
+    /// Urgent pointer.
+    pub urgent: u16,
+}
+
+impl Header {
+    /// Writes header and options, in Linux's order and alignment, to the front of `buf`; returns their length, or
+    /// `None` when they don't fit in it or the options don't fit in a header. The checksum is left 0: next comes
+    /// [`set_checksum`] or [`set_partial_checksum`].
+    pub fn write(&self, buf: &mut [u8], options: &Options) -> Option<usize> {
+        let area = buf.get_mut(HEADER_LEN..)?;
+        let len = options.write(area)?;
+        self.write_before(buf, len)
+    }
+
+    /// Writes the header before `options_len` bytes of options (a multiple of 4, at most 40) that stand or will stand
+    /// behind it; returns the length of both, or `None` when they don't fit.
+    pub fn write_before(&self, buf: &mut [u8], options_len: usize) -> Option<usize> {
+        let len = HEADER_LEN + options_len;
+        if options_len > MAX_OPTIONS_LEN || options_len % 4 != 0 || buf.len() < len {
+            return None;
+        }
+        let raw = Raw {
+            src_port: U16::new(self.src_port),
+            dst_port: U16::new(self.dst_port),
+            seq: U32::new(self.seq),
+            ack: U32::new(self.ack),
+            offset_flags: U16::new((len as u16 / 4) << 12 | self.flags & flags::ALL),
+            window: U16::new(self.window),
+            checksum: U16::ZERO,
+            urgent: U16::new(self.urgent),
+        };
+        buf[..HEADER_LEN].copy_from_slice(raw.as_bytes());
+        Some(len)
+    }
+}
+
+/// Completes a header's checksum. `header` is header and options with the checksum field 0; `payload` is the sum of
+/// the `payload_len` bytes behind it, from [`copy_and_sum`](crate::checksum::copy_and_sum) say.
+pub fn set_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr, payload: Sum, payload_len: usize) {
+    let mut sum = Sum::pseudo(src, dst, protocol::TCP, header.len() + payload_len);
+    sum.add_bytes(header);
+    sum.add(payload);
+    put_checksum(header, sum.finish());
+}
+
+/// Writes what a device that completes the checksum itself (NEEDS_CSUM) wants to find: the pseudo-header's sum.
+/// `len` is that of header and payload.
+pub fn set_partial_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr, len: usize) {
+    put_checksum(header, Sum::pseudo(src, dst, protocol::TCP, len).fold());
+}
+
+fn put_checksum(header: &mut [u8], value: u16) {
+    if let Some(field) = header.get_mut(CHECKSUM_OFFSET..CHECKSUM_OFFSET + 2) {
+        field.copy_from_slice(&value.to_be_bytes());
+    }
+}
