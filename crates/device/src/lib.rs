@@ -1,1 +1,18 @@
-//! (in the making)
+//! Where packets come from and go to: TUN and TAP queues with offloads, in-memory pipes, and a pcapng tap on
+//! any of them.
+//!
+//! A [`Device`] carries whole packets, one per call. A packet may be a *super-packet*: one set of headers before
+//! the payload of many segments, to be cut by whoever needs them apart.
+//! What goes with a packet in each direction ([`Rx`], [`Tx`]) mirrors the engine's `RxMeta` and `Transmit`; this
+//! crate stands on the wire formats only and knows no stack.
+
+mod dev;
+mod pipe;
+#[cfg(target_os = "linux")]
+mod tun;
+mod vnet;
+
+pub use dev::{Device, Rx, RxCsum, Tx, TxCsum};
+pub use pipe::Pipe;
+#[cfg(target_os = "linux")]
+pub use tun::{Layer, Offloads, Tun, TunConfig};
