@@ -1,1 +1,3 @@
-//! (in the making)
+//! A network namespace's connections carried out through the host's sockets.
+
+pub mod ns;
