@@ -1,5 +1,5 @@
 //! The words everyone who speaks of TCP shares: sequence numbers and windows as types, the eleven
-//! states and the one table of their transitions, counters, the shapes of traces and socket diagnoses.
+//! states and the one table of their transitions, sysctls, counters, the shapes of traces and socket diagnoses.
 //!
 //! Knows no packet and no socket; `no_std` and without allocation.
 #![no_std]
@@ -10,6 +10,7 @@ pub mod flags;
 pub mod mib;
 pub mod seq;
 pub mod state;
+pub mod sysctl;
 pub mod trace;
 pub mod window;
 

@@ -1,0 +1,2 @@
+use super::Key;
+pub(super) const KEYS: &[Key] = &[];
