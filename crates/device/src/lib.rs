@@ -2,17 +2,21 @@
 //! any of them.
 //!
 //! A [`Device`] carries whole packets, one per call. A packet may be a *super-packet*: one set of headers before
-//! the payload of many segments, to be cut by whoever needs them apart.
+//! the payload of many segments, to be cut by whoever needs them apart (the kernel, or [`gso::segments`]).
 //! What goes with a packet in each direction ([`Rx`], [`Tx`]) mirrors the engine's `RxMeta` and `Transmit`; this
 //! crate stands on the wire formats only and knows no stack.
 
 mod dev;
+pub mod gso;
+mod pcapng;
 mod pipe;
 #[cfg(target_os = "linux")]
 mod tun;
+#[cfg(target_os = "linux")]
 mod vnet;
 
 pub use dev::{Device, Rx, RxCsum, Tx, TxCsum};
+pub use pcapng::{Direction, LinkType, Pcapng, Tap};
 pub use pipe::Pipe;
 #[cfg(target_os = "linux")]
 pub use tun::{Layer, Offloads, Tun, TunConfig};
