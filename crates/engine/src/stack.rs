@@ -169,6 +169,10 @@ impl Sock<'_> {
     pub fn set_option(&mut self, option: SockOption) -> Result<()> {
         todo!()
     }
+    /// The option of the same name as `like`, with its value.
+    pub fn option(&self, like: SockOption) -> Result<SockOption> {
+        todo!()
+    }
     pub fn local_addr(&self) -> Result<SocketAddr> {
         todo!()
     }
