@@ -29,7 +29,7 @@
 //! is answered with a reset. The stack's task goes on until its last connection is through, then ends.
 //!
 //! Names are looked up by the host's resolver, as tokio does; addresses are not.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod driver;
 mod shared;

@@ -176,9 +176,12 @@ impl Builder {
     /// # Errors
     /// An address that can't be read, no entropy, or a descriptor that can't be polled.
     #[cfg(target_os = "linux")]
+    #[allow(unsafe_code)]
     pub fn on_tun(self, tun: estab_device::Tun) -> io::Result<Stack> {
         use std::os::fd::AsFd;
-        let fd = tokio::io::unix::AsyncFd::new(tun.as_fd().try_clone_to_owned()?)?;
+        let fd = tun.as_fd().try_clone_to_owned()?;
+        // SAFETY: the registration owns the descriptor, so that it stays open and the same as long as it is watched.
+        let fd = unsafe { tokio::io::unix::AsyncFd::register(fd)? };
         self.start(tun, Link::Fd(fd))
     }
 
