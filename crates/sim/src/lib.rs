@@ -3,6 +3,10 @@
 //! on real time between two devices.
 #![forbid(unsafe_code)]
 
+#[cfg(target_os = "linux")]
+mod bridge;
 mod link;
 
+#[cfg(target_os = "linux")]
+pub use bridge::{Bridge, Port};
 pub use link::{Fate, Link, LinkConfig, LinkStats};

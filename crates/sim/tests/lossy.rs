@@ -1,0 +1,115 @@
+//! estab and the kernel's TCP on two ends of a bad link, on real time: nothing is lost.
+//!
+//! The kernel's end is a TUN in a network namespace of the test's own. `ESTAB_LOSSY_MB=100` moves more than CI's 10.
+
+#![cfg(target_os = "linux")]
+
+use estab_device::{Offloads, Pipe, Tun, TunConfig};
+use estab_sim::{Bridge, LinkConfig};
+use estab_tokio::{Stack, TcpStream};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener};
+use std::process::Command;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+fn bad_link(seed: u64) -> LinkConfig {
+    LinkConfig {
+        delay: Duration::from_millis(20),
+        loss: 0.02,
+        reorder: 0.05,
+        seed,
+        ..Default::default()
+    }
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len as u64)
+        .map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
+        .collect()
+}
+
+fn sh(command: &str) {
+    let status = Command::new("sh")
+        .args(["-ec", command])
+        .status()
+        .expect("sh can be run");
+    assert!(status.success(), "{command}: {status}");
+}
+
+/// A TUN in a new network namespace that the calling thread enters for good, or why there is none.
+fn tun_in_namespace() -> Result<Tun, String> {
+    use rustix::thread::{UnshareFlags, unshare_unsafe};
+    // SAFETY: a network namespace is the thread's own affair; nothing in memory is unshared.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.map_err(|e| format!("no network namespace: {e}"))?;
+    let offloads = Offloads {
+        csum: false,
+        tso: false,
+        uso: false,
+    };
+    let config = TunConfig {
+        name: "tun0".into(),
+        layer: Default::default(),
+        mtu: 1500,
+        offloads,
+    };
+    let tun = Tun::open(&config, 1)
+        .map_err(|e| format!("/dev/net/tun: {e}"))?
+        .remove(0);
+    sh("ip link set lo up; ip link set tun0 up mtu 1500; ip addr add 10.9.0.1/24 dev tun0");
+    Ok(tun)
+}
+
+fn exchange(megabytes: usize) -> Result<(), String> {
+    let tun = tun_in_namespace()?;
+    let data = pattern(megabytes << 20);
+    let listener = TcpListener::bind("10.9.0.1:80").map_err(|e| e.to_string())?;
+    let answer = data.clone();
+    // The kernel's side: takes everything, then sends the same back.
+    let kernel = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut got = Vec::new();
+        stream.read_to_end(&mut got).unwrap();
+        stream.write_all(&answer).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        got
+    });
+    let (near, far) = Pipe::pair(1500, 4096, false);
+    let bridge = Bridge::start(far, tun, bad_link(1), bad_link(2)).map_err(|e| e.to_string())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let back = runtime.block_on(async {
+        let stack = Stack::builder().address("10.9.0.2/24").on_pipe(near).unwrap();
+        let mut stream = stack.scope(TcpStream::connect("10.9.0.1:80")).await.unwrap();
+        stream.write_all(&data).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut back = Vec::new();
+        stream.read_to_end(&mut back).await.unwrap();
+        back
+    });
+    let there = kernel.join().unwrap();
+    let (out, home) = bridge.stop().map_err(|e| e.to_string())?;
+    assert!(there == data, "estab → Linux");
+    assert!(back == data, "Linux → estab");
+    assert!(
+        out.lost > 0 && home.lost > 0 && out.reordered > 0 && home.reordered > 0,
+        "{out:?} {home:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn estab_and_linux_understand_each_other_over_a_bad_link() {
+    let megabytes = std::env::var("ESTAB_LOSSY_MB").map_or(10, |mb| mb.parse().expect("ESTAB_LOSSY_MB is a number"));
+    // In a thread of its own, since its namespace goes with it.
+    let result = std::thread::spawn(move || exchange(megabytes))
+        .join()
+        .expect("both ends end in order");
+    if let Err(why) = result {
+        assert!(std::env::var_os("CI").is_none(), "can't run: {why}");
+        eprintln!("skipped: {why} (needs root)");
+    }
+}
