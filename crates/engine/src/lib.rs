@@ -16,6 +16,10 @@ mod options;
 mod rng;
 mod stack;
 mod sysctl;
+mod tcp {
+    #[allow(dead_code)] // Until the connections use it.
+    pub(crate) mod rcv;
+}
 mod time;
 mod timer;
 mod trace;
