@@ -176,7 +176,7 @@ pub fn skip_extensions(next_header: u8, body: &[u8]) -> Result<Extensions, Malfo
 fn read_fragment(header: &[u8], data: &[u8]) -> Result<Option<Fragment>, Malformed> {
     let (raw, _) = RawFragment::ref_from_prefix(header).map_err(|_| Malformed::Ipv6ExtensionTruncated)?;
     let (offset, more) = (raw.offset_more.get() & !7, raw.offset_more.get() & 1 != 0);
-    if more && data.len() % 8 != 0 {
+    if more && !data.len().is_multiple_of(8) {
         return Err(Malformed::Ipv6FragmentUnaligned);
     }
     if usize::from(offset) + data.len() > usize::from(u16::MAX) {
