@@ -239,10 +239,11 @@ fn the_running_kernels_keys_are_known() {
                 continue;
             };
             assert!(key.removed.is_none(), "{key} is called removed, and this kernel has it");
-            if let (Ok(value), true) = (std::fs::read_to_string(path), key.writable) {
-                if let Err(bad) = key.parse(&value) {
-                    assert!(newer, "{path} shows {value:?}: {bad}");
-                }
+            let Ok(value) = std::fs::read_to_string(path) else {
+                continue;
+            };
+            if let (true, Err(bad)) = (key.writable, key.parse(&value)) {
+                assert!(newer, "{path} shows {value:?}: {bad}");
             }
         }
     }
