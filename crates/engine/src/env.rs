@@ -2,6 +2,7 @@
 //! It knows no socket and no connection; `Tcp`, `Udp` and the socket table are beside it in `Stack`, so that
 //! `self.tcp.input(&mut self.env, …)` borrows cleanly.
 
+use crate::Instant;
 use crate::buf::Pool;
 use crate::event::Event;
 use crate::ip::Ip;
@@ -10,7 +11,6 @@ use crate::rng::Rng;
 use crate::sysctl::Sysctls;
 use crate::timer::Wheel;
 use crate::trace::TraceSink;
-use crate::Instant;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::net::SocketAddr;

@@ -7,9 +7,13 @@ extern crate alloc;
 mod buf;
 mod config;
 mod drop;
+#[allow(dead_code)] // Until the stack's bodies use it.
+mod env;
 mod error;
 mod event;
 mod iface;
+#[allow(dead_code)] // Until the stack's bodies use it.
+mod ip;
 mod mib;
 mod options;
 #[allow(dead_code)] // Until the stack's bodies use it.
