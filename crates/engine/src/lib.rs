@@ -22,6 +22,10 @@ mod stack;
 mod sysctl;
 mod tcp {
     #[allow(dead_code)] // Until the connections use it.
+    pub(crate) mod cookie;
+    #[allow(dead_code)] // Until the connections use it.
+    pub(crate) mod isn;
+    #[allow(dead_code)] // Until the connections use it.
     pub(crate) mod rcv;
 }
 mod time;
