@@ -1,3 +1,196 @@
 //! A network namespace's connections carried out through the host's sockets.
+//!
+//! [`ns::launch`] makes the namespace and its TUN; a [`Gateway`] serves the TUN's queues, one thread each
+//! (`worker`): the engine speaks TCP with the guest, and each connection is spliced to a socket of the host
+//! (`open`, `tcp`), each UDP flow likewise (`udp`). Names, pings and published ports are beside them (`dns`,
+//! `ping`, `publish`). A [`GatewayHandle`] looks inside from any thread.
 
+mod config;
+mod core;
+mod dns;
+mod handle;
+mod hostaddr;
+mod limits;
 pub mod ns;
+mod open;
+mod ping;
+mod publish;
+mod status;
+mod sys;
+mod table;
+mod tcp;
+mod udp;
+mod worker;
+
+pub use config::{Config, Publish, PublishError, Transport};
+pub use dns::resolvers_of;
+pub use handle::GatewayHandle;
+pub use publish::BindError;
+
+use crate::core::{Core, Stats};
+use crate::worker::{Clock, Inbox, Message, Parts, Worker};
+use estab_device::{Device, LinkType, Pcapng, Tap, Tun};
+use estab_engine::{Stack, TraceSink};
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A queue of packets and the descriptor that tells when it has some.
+pub struct Queue {
+    device: Box<dyn Device + Send>,
+    fd: OwnedFd,
+}
+
+impl Queue {
+    /// A device and the descriptor to wait on.
+    pub fn new(device: impl Device + Send + 'static, fd: OwnedFd) -> Queue {
+        Queue {
+            device: Box::new(device),
+            fd,
+        }
+    }
+
+    /// The queues of a guest's TUN, with what passes through them recorded in `pcapng` if there is one.
+    ///
+    /// # Errors
+    /// Those of dup(2).
+    pub fn of_guest(tuns: Vec<Tun>, pcapng: Option<&Pcapng>) -> io::Result<Vec<Queue>> {
+        let interface = |pcapng: &Pcapng| {
+            tuns.first()
+                .map(|tun| pcapng.interface(tun.name(), LinkType::Raw, tun.mtu()))
+        };
+        let tap = pcapng.and_then(|pcapng| Some((pcapng.clone(), interface(pcapng)?)));
+        let queue = |tun: Tun| {
+            let fd = tun.as_fd().try_clone_to_owned()?;
+            Ok(match &tap {
+                Some((pcapng, interface)) => Queue::new(Tap::queue(tun, pcapng.clone(), *interface), fd),
+                None => Queue::new(tun, fd),
+            })
+        };
+        tuns.into_iter().map(queue).collect()
+    }
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A published port can't be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A sysctl that a stack doesn't know.
+    #[error("cannot set sysctl {0}: {1}")]
+    Sysctl(String, String),
+    /// A system call failed that should not.
+    #[error("cannot start the gateway: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A running gateway.
+pub struct Gateway {
+    handle: GatewayHandle,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl Gateway {
+    /// Serves `queues`, each on a thread of its own. `trace` makes the sink of each stack's events.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing runs then.
+    pub fn start(
+        config: Config,
+        queues: Vec<Queue>,
+        mut trace: impl FnMut() -> Option<Box<dyn TraceSink + Send>>,
+    ) -> Result<Gateway, StartError> {
+        let ports = publish::bind(&config.publish)?;
+        let inboxes: Arc<[Inbox]> = queues.iter().map(|_| Inbox::new()).collect::<io::Result<_>>()?;
+        let stats: Vec<Arc<Stats>> = queues.iter().map(|_| Arc::default()).collect();
+        let clock = Clock(std::time::Instant::now());
+        let memory = config.memory / queues.len().max(1) as u64;
+        let config = Arc::new(config);
+        let mut workers = Vec::new();
+        for (index, queue) in queues.into_iter().enumerate() {
+            let mut stack = Stack::new(clock.now(), stack_config(memory)?);
+            for (name, value) in &config.sysctls {
+                stack
+                    .set_sysctl(name, value)
+                    .map_err(|err| StartError::Sysctl(name.clone(), err.to_string()))?;
+            }
+            stack.trace_to(trace());
+            let core = Core::new(stack, clock.now(), config.clone(), stats[index].clone()).map_err(io::Error::from)?;
+            let (inboxes, stats, ports) = (inboxes.clone(), stats.clone(), ports.clone());
+            workers.push(Worker::new(
+                core,
+                Parts {
+                    index,
+                    queue,
+                    clock,
+                    inboxes,
+                    stats,
+                    ports,
+                },
+            )?);
+        }
+        let spawn = |(index, worker): (usize, Worker)| {
+            std::thread::Builder::new()
+                .name(format!("gateway-{index}"))
+                .spawn(move || worker.run())
+        };
+        let threads = workers.into_iter().enumerate().map(spawn).collect::<io::Result<_>>()?;
+        Ok(Gateway {
+            handle: GatewayHandle::new(inboxes),
+            threads,
+        })
+    }
+
+    /// Looks inside from another thread.
+    pub fn handle(&self) -> GatewayHandle {
+        self.handle.clone()
+    }
+
+    /// The guest's command has ended: what it wrote just before still reaches the host, in bounded time; then every
+    /// worker stops.
+    pub fn finish(self) {
+        self.handle.each(|inbox| inbox.put(Message::Finish));
+        for thread in self.threads {
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(err)) => tracing::error!("a worker of the gateway has failed: {err}"),
+                Err(_) => tracing::error!("a worker of the gateway has panicked"),
+            }
+        }
+    }
+}
+
+fn stack_config(memory: u64) -> io::Result<estab_engine::Config> {
+    let mut seed = [0; 32];
+    File::open("/dev/urandom")?.read_exact(&mut seed)?;
+    let unix_time = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    Ok(estab_engine::Config {
+        seed,
+        memory,
+        unix_time,
+    })
+}
+
+/// The resolvers of this machine's /etc/resolv.conf.
+pub fn host_resolvers() -> Vec<SocketAddr> {
+    resolvers_of(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
+}
+
+/// Bytes of memory this machine has; 1 GiB where it isn't told.
+pub fn host_memory() -> u64 {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+    total
+        .and_then(|kib| kib.trim().parse::<u64>().ok())
+        .map_or(1 << 30, |kib| kib * 1024)
+}

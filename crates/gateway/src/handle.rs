@@ -1,0 +1,71 @@
+//! A look inside a running gateway, from any thread.
+
+use crate::worker::{Inbox, Message};
+use estab_engine::proto::SockDiag;
+use estab_engine::{Instant, Stack, SysctlError};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+/// A worker that is busy answers between two packets; one that takes longer than this is gone.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks the workers of a gateway.
+#[derive(Clone)]
+pub struct GatewayHandle {
+    inboxes: Arc<[Inbox]>,
+}
+
+impl GatewayHandle {
+    pub(crate) fn new(inboxes: Arc<[Inbox]>) -> GatewayHandle {
+        GatewayHandle { inboxes }
+    }
+
+    pub(crate) fn each(&self, mut f: impl FnMut(&Inbox)) {
+        self.inboxes.iter().for_each(|inbox| f(inbox));
+    }
+
+    /// Runs `question` on each worker's stack, in its thread; the answers in the workers' order, without those of
+    /// workers that have stopped.
+    pub fn ask<T: Send + 'static>(
+        &self,
+        question: impl Fn(&mut Stack, Instant) -> T + Clone + Send + 'static,
+    ) -> Vec<T> {
+        let ask = |inbox: &Inbox| {
+            let (answer, answers) = mpsc::sync_channel(1);
+            let question = question.clone();
+            inbox.put(Message::Call(Box::new(move |stack, now| {
+                // Who asked may have given up.
+                let _ = answer.send(question(stack, now));
+            })));
+            answers
+        };
+        let pending: Vec<_> = self.inboxes.iter().map(ask).collect();
+        pending
+            .into_iter()
+            .filter_map(|answers| answers.recv_timeout(PATIENCE).ok())
+            .collect()
+    }
+
+    /// Every socket, request, connection and TIME_WAIT of every worker; `id` has the worker's number in its top byte.
+    pub fn diag(&self) -> Vec<SockDiag> {
+        let all = self.ask(|stack, now| stack.diag(now).collect::<Vec<_>>());
+        let with_worker = |(worker, diags): (usize, Vec<SockDiag>)| {
+            diags.into_iter().map(move |diag| SockDiag {
+                id: diag.id | (worker as u64) << 56,
+                ..diag
+            })
+        };
+        all.into_iter().enumerate().flat_map(with_worker).collect()
+    }
+
+    /// Sets a sysctl of every worker's stack, or says why none takes it.
+    ///
+    /// # Errors
+    /// [`SysctlError`]; the workers are alike, so either all take the value or none.
+    pub fn set_sysctl(&self, name: &str, value: &str) -> Result<(), SysctlError> {
+        let (name, value) = (name.to_string(), value.to_string());
+        self.ask(move |stack, _| stack.set_sysctl(&name, &value))
+            .into_iter()
+            .collect()
+    }
+}

@@ -1,0 +1,490 @@
+//! TCP connections, each spliced from a socket of the engine (the guest's side) to one of the host.
+//!
+//! Bytes wait in the engine's and the host's own buffers only, so that back-pressure reaches from end to end. Each
+//! direction ends by itself: FIN becomes FIN. A reset of one side becomes a reset of the other once the bytes that
+//! came before it have got there.
+
+use crate::core::{Core, Owner, Stats};
+use crate::open::{Opening, Verdict};
+use crate::sys::{self, EDGE, EventFlags};
+use crate::table::{Key, Table, Token};
+use estab_engine::{Instant, OpenId, SendFlags, Shutdown, SockError, SocketId};
+use rustix::io::Errno;
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// Bytes carried in one direction of a connection before the others have their turn.
+const TURN: usize = 512 * 1024;
+/// Pieces of the engine's queue handed to one writev.
+const PIECES: usize = 64;
+/// How long the bytes before a reset may take to arrive; then they are lost, as a reset may lose them.
+const RESET_WAIT: Duration = Duration::from_secs(3);
+/// How soon it is looked whether they did, at first; then half as often each time.
+const RESET_LOOK: Duration = Duration::from_micros(500);
+const RESET_LOOK_MAX: Duration = Duration::from_millis(100);
+
+pub(crate) struct Conns {
+    table: Table<Conn>,
+    /// Connections with something to do.
+    ready: VecDeque<Key>,
+    /// By `OpenId::index`.
+    opens: Vec<Option<(OpenId, Key)>>,
+    scratch: Box<[u8]>,
+}
+
+struct Conn {
+    host: OwnedFd,
+    phase: Phase,
+    /// In `ready`.
+    queued: bool,
+    /// The host socket has not said EAGAIN since it was last readable, or writable.
+    host_in: bool,
+    host_out: bool,
+    /// An end or an error is behind what can be read: a short read isn't the last.
+    host_end: bool,
+    /// The guest's FIN has been handed to the host.
+    up_done: bool,
+    /// The host's FIN has been handed to the guest.
+    down_done: bool,
+    host_error: Option<Errno>,
+    guest_error: Option<SockError>,
+    /// Read from the host and not taken by the engine.
+    leftover: Vec<u8>,
+    /// A reset waits for the bytes before it.
+    reset: Option<Patience>,
+}
+
+/// How long a reset waits for the bytes before it.
+#[derive(Clone, Copy)]
+struct Patience {
+    until: Instant,
+    look_at: Instant,
+    delay: Duration,
+}
+
+enum Phase {
+    /// The host connects; the guest's SYN waits.
+    Opening(Opening),
+    /// A client of the host waits for the guest to answer our SYN.
+    Dialing(SocketId),
+    /// Both sides are up.
+    Carrying(SocketId),
+}
+
+/// What a connection does next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Next {
+    /// Waits for an event.
+    Wait,
+    /// Goes on when the others had their turn.
+    Again,
+    /// Looks again a little later whether the bytes before a reset have arrived.
+    Look,
+    /// Both directions are done.
+    Closed,
+    /// The host's side is gone: the guest gets a reset.
+    ResetGuest,
+    /// The guest's side is gone: the host gets a reset.
+    ResetHost,
+}
+
+impl Conns {
+    pub(crate) fn new() -> Conns {
+        Conns {
+            table: Table::new(),
+            ready: VecDeque::new(),
+            opens: Vec::new(),
+            scratch: vec![0; 256 * 1024].into_boxed_slice(),
+        }
+    }
+
+    /// A connection whose host side is being opened for the guest.
+    pub(crate) fn opening(&mut self, core: &mut Core, host: OwnedFd, opening: Opening) {
+        let open = opening.open;
+        let key = self.insert(core, host, Phase::Opening(opening));
+        if self.opens.len() <= open.index() {
+            self.opens.resize(open.index() + 1, None);
+        }
+        self.opens[open.index()] = Some((open, key));
+        if self.watch(core, key).is_none() {
+            self.forget(core, key);
+            core.stack.open_reset(core.now, open);
+        }
+    }
+
+    /// A connection of a host's client, for which the engine opens one to the guest.
+    pub(crate) fn dialing(&mut self, core: &mut Core, host: OwnedFd, guest: SocketId) {
+        let key = self.insert(core, host, Phase::Dialing(guest));
+        core.own(guest, Owner::Tcp(key));
+        if self.watch(core, key).is_none() {
+            self.end(core, key, Next::ResetHost);
+        }
+    }
+
+    fn insert(&mut self, core: &mut Core, host: OwnedFd, phase: Phase) -> Key {
+        Stats::add(&core.stats.open, 1);
+        self.table.insert(Conn {
+            host,
+            phase,
+            queued: false,
+            host_in: false,
+            host_out: false,
+            host_end: false,
+            up_done: false,
+            down_done: false,
+            host_error: None,
+            guest_error: None,
+            leftover: Vec::new(),
+            reset: None,
+        })
+    }
+
+    fn watch(&mut self, core: &mut Core, key: Key) -> Option<()> {
+        let conn = self.table.get_mut(key)?;
+        core.watch(&conn.host, EDGE, Token::Tcp(key))
+    }
+
+    /// The host socket is ready for `flags`.
+    pub(crate) fn host_event(&mut self, core: &mut Core, key: Key, flags: EventFlags) {
+        let Some(conn) = self.table.get_mut(key) else { return };
+        if let Phase::Opening(_) = conn.phase {
+            return self.host_answered(core, key, flags);
+        }
+        conn.note(flags);
+        self.enqueue(key);
+    }
+
+    /// The engine's socket is ready for something, or failed; or a deadline of the connection's has come.
+    pub(crate) fn guest_event(&mut self, key: Key) {
+        self.enqueue(key);
+    }
+
+    fn enqueue(&mut self, key: Key) {
+        if let Some(conn) = self.table.get_mut(key)
+            && !conn.queued
+        {
+            conn.queued = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    /// The guest gave up before the host had answered.
+    pub(crate) fn open_gone(&mut self, core: &mut Core, open: OpenId) {
+        let Some(&Some((of, key))) = self.opens.get(open.index()) else {
+            return;
+        };
+        if of == open
+            && let Some(host) = self.forget(core, key)
+        {
+            sys::reset(host);
+        }
+    }
+
+    /// The host's connect has ended, well or not.
+    fn host_answered(&mut self, core: &mut Core, key: Key, flags: EventFlags) {
+        let Some(conn) = self.table.get_mut(key) else { return };
+        let Phase::Opening(opening) = &mut conn.phase else {
+            return;
+        };
+        let open = opening.open;
+        match sys::take_error(&conn.host) {
+            // Not yet: a socket that has answered is writable, or hung up.
+            None if !flags.intersects(EventFlags::OUT | EventFlags::HUP) => {}
+            None => match core.stack.open_accept(core.now, open) {
+                Ok(id) => {
+                    conn.phase = Phase::Carrying(id);
+                    conn.note(flags);
+                    self.opens[open.index()] = None;
+                    core.own(id, Owner::Tcp(key));
+                    Stats::add(&core.stats.connections, 1);
+                    self.enqueue(key);
+                }
+                Err(_) => {
+                    if let Some(host) = self.forget(core, key) {
+                        sys::reset(host);
+                    }
+                }
+            },
+            Some(err) => match opening.failed(core, err) {
+                Verdict::Connecting(host) => {
+                    conn.host = host;
+                    if self.watch(core, key).is_none() {
+                        self.forget(core, key);
+                        core.stack.open_reset(core.now, open);
+                    }
+                }
+                Verdict::Answered => drop(self.forget(core, key)),
+            },
+        }
+    }
+
+    /// Takes the connection out of every table.
+    fn forget(&mut self, core: &mut Core, key: Key) -> Option<OwnedFd> {
+        let conn = self.table.remove(key)?;
+        Stats::sub(&core.stats.open, 1);
+        match conn.phase {
+            Phase::Opening(opening) => self.opens[opening.open.index()] = None,
+            Phase::Dialing(id) | Phase::Carrying(id) => core.disown(id),
+        }
+        Some(conn.host)
+    }
+
+    /// Whether connections wait for their turn.
+    pub(crate) fn pending(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The number of connections that have something to do now.
+    pub(crate) fn turns(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Carries what the next connection can carry now.
+    pub(crate) fn turn(&mut self, core: &mut Core) {
+        let Some(key) = self.ready.pop_front() else { return };
+        let Some(conn) = self.table.get_mut(key) else { return };
+        conn.queued = false;
+        match conn.advance(core, &mut self.scratch) {
+            Next::Wait => {}
+            Next::Again => self.enqueue(key),
+            Next::Look => {
+                let first = Patience {
+                    until: core.now + RESET_WAIT,
+                    look_at: core.now,
+                    delay: RESET_LOOK,
+                };
+                let patience = conn.reset.get_or_insert(first);
+                if core.now >= patience.look_at {
+                    patience.look_at = core.now + patience.delay;
+                    core.wake_in(patience.delay, Token::Tcp(key));
+                    patience.delay = (patience.delay * 2).min(RESET_LOOK_MAX);
+                }
+            }
+            end => self.end(core, key, end),
+        }
+    }
+
+    fn end(&mut self, core: &mut Core, key: Key, how: Next) {
+        let Some(conn) = self.table.get_mut(key) else { return };
+        let guest = match conn.phase {
+            Phase::Dialing(id) | Phase::Carrying(id) => Some(id),
+            Phase::Opening(_) => None,
+        };
+        let host = self.forget(core, key);
+        if let Some(sock) = guest.and_then(|id| core.sock(id).ok()) {
+            match how {
+                Next::ResetGuest => sock.abort(),
+                _ => sock.close(),
+            }
+        }
+        if let (Next::ResetHost, Some(host)) = (how, host) {
+            sys::reset(host);
+        }
+    }
+
+    /// Whether bytes of the guest are still on their way to the host: what keeps a gateway whose command has ended.
+    pub(crate) fn busy(&mut self, core: &mut Core) -> bool {
+        self.table.iter_mut().any(|(_, conn)| match conn.phase {
+            Phase::Opening(_) | Phase::Dialing(_) => false,
+            Phase::Carrying(id) => {
+                let unread = core.sock(id).is_ok_and(|sock| sock.recv_queued() > 0);
+                unread || sys::unacknowledged(&conn.host) > 0
+            }
+        })
+    }
+
+    /// Ends every connection as the end of the guest's network does: the host learns by a reset that a stream was
+    /// cut off, not by a FIN.
+    pub(crate) fn cut(&mut self, core: &mut Core) {
+        let keys: Vec<Key> = self.table.iter_mut().map(|(key, _)| key).collect();
+        for key in keys {
+            let orderly = self.table.get_mut(key).is_some_and(|conn| conn.up_done);
+            self.end(core, key, if orderly { Next::Closed } else { Next::ResetHost });
+        }
+    }
+}
+
+impl Conn {
+    fn note(&mut self, flags: EventFlags) {
+        let end = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
+        self.host_in |= flags.intersects(EventFlags::IN | end);
+        self.host_out |= flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR);
+        self.host_end |= flags.intersects(end);
+        if flags.contains(EventFlags::ERR) {
+            let error = sys::take_error(&self.host);
+            self.host_error = self.host_error.or(error);
+        }
+    }
+
+    fn advance(&mut self, core: &mut Core, scratch: &mut [u8]) -> Next {
+        let id = match self.phase {
+            Phase::Opening(_) => return Next::Wait,
+            Phase::Dialing(id) => match self.dialled(core, id) {
+                Some(next) => return next,
+                None => id,
+            },
+            Phase::Carrying(id) => id,
+        };
+        let more_up = self.up(core, id);
+        let more_down = self.down(core, id, scratch);
+        self.next(core, id, more_up | more_down)
+    }
+
+    /// Whether the guest has answered our SYN: `None` when the connection is up.
+    fn dialled(&mut self, core: &mut Core, id: SocketId) -> Option<Next> {
+        if self.host_error.is_some() {
+            return Some(Next::ResetGuest);
+        }
+        let Ok(mut sock) = core.sock(id) else {
+            return Some(Next::ResetHost);
+        };
+        if sock.take_error().is_some() || sock.state() == estab_engine::proto::State::Closed {
+            return Some(Next::ResetHost);
+        }
+        if !sock.state().is_synchronized() {
+            return Some(Next::Wait);
+        }
+        self.phase = Phase::Carrying(id);
+        Stats::add(&core.stats.connections, 1);
+        None
+    }
+
+    /// Guest to host. Whether there is more to carry at once.
+    fn up(&mut self, core: &mut Core, id: SocketId) -> bool {
+        let mut carried = 0;
+        while !self.up_done && self.host_out && self.host_error.is_none() {
+            if carried >= TURN {
+                return true;
+            }
+            let Ok(mut sock) = core.sock(id) else {
+                self.guest_error = self.guest_error.or(Some(SockError::EBADF));
+                break;
+            };
+            let mut slices: [&[u8]; PIECES] = [&[]; PIECES];
+            let filled = match sock.recv_slices(&mut slices) {
+                Ok(filled) => filled,
+                Err(SockError::EAGAIN) => break,
+                Err(err) => {
+                    self.guest_error = self.guest_error.or(Some(err));
+                    break;
+                }
+            };
+            if filled == 0 {
+                // The end of the stream; after a reset that a write has seen already, it is not one.
+                if matches!(self.guest_error, None | Some(SockError::EPIPE)) {
+                    let _ = rustix::net::shutdown(&self.host, rustix::net::Shutdown::Write);
+                    self.up_done = true;
+                }
+                break;
+            }
+            let pieces = slices.map(IoSlice::new);
+            let len: usize = pieces[..filled].iter().map(|piece| piece.len()).sum();
+            match rustix::io::writev(&self.host, &pieces[..filled]) {
+                Ok(written) => {
+                    sock.consume(written);
+                    carried += written;
+                    Stats::add(&core.stats.bytes_out, written as u64);
+                    // A short write has armed the next EPOLLOUT as EAGAIN would have.
+                    self.host_out = written == len;
+                }
+                Err(Errno::AGAIN) => self.host_out = false,
+                Err(Errno::INTR) => {}
+                Err(err) => self.host_error = Some(err),
+            }
+        }
+        false
+    }
+
+    /// Host to guest. Whether there is more to carry at once.
+    fn down(&mut self, core: &mut Core, id: SocketId, scratch: &mut [u8]) -> bool {
+        let mut carried = 0;
+        while !self.down_done && (self.host_in || !self.leftover.is_empty()) && self.guest_error.is_none() {
+            if carried >= TURN {
+                return true;
+            }
+            let Ok(mut sock) = core.sock(id) else {
+                self.guest_error = Some(SockError::EBADF);
+                break;
+            };
+            if !self.leftover.is_empty() {
+                match sock.send(&self.leftover, SendFlags::default()) {
+                    Ok(taken) => drop(self.leftover.drain(..taken)),
+                    Err(SockError::EAGAIN) => break,
+                    Err(err) => self.guest_error = Some(err),
+                }
+                continue;
+            }
+            let room = sock.send_room().min(scratch.len());
+            if room == 0 {
+                break;
+            }
+            match rustix::io::read(&self.host, &mut scratch[..room]) {
+                Ok(0) => {
+                    self.host_in = false;
+                    // After a reset that a write has seen already, it is no end; EPIPE tells of a FIN before it.
+                    if matches!(self.host_error, None | Some(Errno::PIPE)) {
+                        if let Err(err) = sock.shutdown(Shutdown::Write) {
+                            self.guest_error = Some(err);
+                        }
+                        self.down_done = true;
+                    }
+                }
+                Ok(len) => {
+                    carried += len;
+                    Stats::add(&core.stats.bytes_in, len as u64);
+                    // A short read was the last, unless an end is behind it.
+                    self.host_in = len == room || self.host_end;
+                    match core
+                        .sock(id)
+                        .and_then(|mut sock| sock.send(&scratch[..len], SendFlags::default()))
+                    {
+                        Ok(taken) => self.leftover.extend_from_slice(&scratch[taken..len]),
+                        Err(SockError::EAGAIN) => self.leftover.extend_from_slice(&scratch[..len]),
+                        Err(err) => self.guest_error = Some(err),
+                    }
+                }
+                Err(Errno::AGAIN) => self.host_in = false,
+                Err(Errno::INTR) => {}
+                Err(err) => {
+                    self.host_in = false;
+                    self.host_error = self.host_error.or(Some(err));
+                }
+            }
+        }
+        false
+    }
+
+    fn next(&mut self, core: &mut Core, id: SocketId, more: bool) -> Next {
+        if self.guest_error.is_none() {
+            // A reset shows here even when nothing can be carried.
+            self.guest_error = core
+                .sock(id)
+                .map_or(Some(SockError::EBADF), |mut sock| sock.take_error());
+        }
+        let late = self.reset.is_some_and(|patience| core.now >= patience.until);
+        if self.guest_error.is_some() {
+            // What the guest sent before its reset goes out first.
+            let drained = self.host_error.is_some() || self.up_done || self.drained(core, id);
+            let arrived = drained && (self.host_error.is_some() || sys::unacknowledged(&self.host) == 0);
+            return if arrived || late { Next::ResetHost } else { Next::Look };
+        }
+        if self.host_error.is_some() && !self.host_in && self.leftover.is_empty() {
+            let sent = core.sock(id).is_ok_and(|sock| sock.send_queued() == 0);
+            return if sent || late { Next::ResetGuest } else { Next::Look };
+        }
+        if self.host_error.is_some() {
+            return if late { Next::ResetGuest } else { Next::Look };
+        }
+        if self.up_done && self.down_done {
+            return Next::Closed;
+        }
+        if more { Next::Again } else { Next::Wait }
+    }
+
+    /// Nothing of the guest's is left to be read.
+    fn drained(&self, core: &mut Core, id: SocketId) -> bool {
+        core.sock(id).map_or(true, |sock| sock.recv_queued() == 0)
+    }
+}

@@ -1,0 +1,436 @@
+//! One event loop: a queue of the TUN, a stack of its own, and the host sockets of the connections that arrive on
+//! that queue. Nothing is shared with the other workers but their inboxes.
+//!
+//! The kernel picks a queue by a flow's hash, and learns from what we write on which queue a flow is served. A
+//! packet of a connection that began elsewhere (one we opened, silent so long that the kernel forgot) is handed on
+//! to the next worker until one owns it; the last answers it.
+
+use crate::config::Transport;
+use crate::core::{Core, Owner, Stats};
+use crate::dns::Dns;
+use crate::ping::Ping;
+use crate::publish::{self, Port};
+use crate::status::Pages;
+use crate::sys::{LEVEL, Waker};
+use crate::table::Token;
+use crate::tcp::Conns;
+use crate::udp::Udp;
+use crate::{Queue, open};
+use estab_device::{Tx, TxCsum};
+use estab_engine::{
+    CsumTx, Event, Family, IfaceConfig, IfaceId, Instant, Kind, Medium, RxCsum, RxMeta, SockOption, Stack, Transmit,
+};
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Packets taken from the TUN before connections have their turn.
+const PACKETS: usize = 64;
+/// Packets waiting for a worker that others have handed to it; more are dropped.
+const MAX_HANDED: usize = 1024;
+/// How long the last bytes of a command that has ended may take to reach the host, when nothing moves, and at all.
+const DRAIN_STILL: Duration = Duration::from_secs(3);
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// Silence after which a guest has nothing more to say.
+const DRAIN_QUIET: Duration = Duration::from_millis(30);
+
+/// What one thread has for a worker.
+pub(crate) enum Message {
+    /// A packet that came to another queue, and how many workers have looked at it.
+    Packet {
+        packet: Box<[u8]>,
+        meta: RxMeta,
+        hops: usize,
+    },
+    /// To be done with the stack.
+    Call(Box<dyn FnOnce(&mut Stack, Instant) + Send>),
+    /// The command has ended: carry what it has left behind and stop.
+    Finish,
+}
+
+pub(crate) struct Inbox {
+    messages: Mutex<VecDeque<Message>>,
+    waker: Waker,
+}
+
+impl Inbox {
+    pub(crate) fn new() -> std::io::Result<Inbox> {
+        Ok(Inbox {
+            messages: Mutex::new(VecDeque::new()),
+            waker: Waker::new()?,
+        })
+    }
+
+    pub(crate) fn put(&self, message: Message) {
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(message, Message::Packet { .. }) && messages.len() >= MAX_HANDED {
+            return;
+        }
+        messages.push_back(message);
+        drop(messages);
+        self.waker.wake();
+    }
+
+    fn take(&self) -> VecDeque<Message> {
+        self.waker.clear();
+        std::mem::take(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The time since the gateway's start; every worker's is the same.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock(pub(crate) std::time::Instant);
+
+impl Clock {
+    pub(crate) fn now(self) -> Instant {
+        Instant::ZERO + self.0.elapsed()
+    }
+}
+
+pub(crate) struct Worker {
+    core: Core,
+    queue: Queue,
+    iface: IfaceId,
+    clock: Clock,
+    index: usize,
+    inboxes: Arc<[Inbox]>,
+    ports: Vec<Port>,
+    /// Guest ports published over UDP: the first worker serves them all.
+    udp_ports: Vec<u16>,
+    conns: Conns,
+    pages: Pages,
+    udp: Udp,
+    dns: Dns,
+    ping: Ping,
+    rx: Box<[u8]>,
+    tx: Box<[u8]>,
+    finish: Option<Finish>,
+}
+
+/// A worker about to stop.
+struct Finish {
+    latest: Instant,
+    /// When a byte last moved, and how many had.
+    moved: (Instant, u64),
+}
+
+/// What a worker is made from.
+pub(crate) struct Parts {
+    pub(crate) index: usize,
+    pub(crate) queue: Queue,
+    pub(crate) clock: Clock,
+    pub(crate) inboxes: Arc<[Inbox]>,
+    pub(crate) stats: Vec<Arc<Stats>>,
+    pub(crate) ports: Vec<Port>,
+}
+
+impl Worker {
+    /// Gives `core`'s stack its interface, addresses and listeners.
+    pub(crate) fn new(mut core: Core, parts: Parts) -> std::io::Result<Worker> {
+        let Parts {
+            index,
+            queue,
+            clock,
+            inboxes,
+            stats,
+            ports,
+        } = parts;
+        let refused = |err: estab_engine::SockError| std::io::Error::from_raw_os_error(err.errno());
+        let iface = core.stack.add_iface(IfaceConfig {
+            name: "estab0",
+            mtu: queue.device.mtu(),
+            medium: Medium::Ip,
+            gso_max_size: queue.device.gso_max_size(),
+            csum_offload: queue.device.csum_offload(),
+            transparent: true,
+        });
+        for (ip, prefix, any, family) in networks(&core) {
+            core.stack.add_addr(iface, ip, prefix).map_err(refused)?;
+            core.stack.add_route(any, 0, None, iface).map_err(refused)?;
+            listen(&mut core, any, family).map_err(refused)?;
+        }
+        let udp_socket = |port: &Port| {
+            let mine = port.publish.transport == Transport::Udp && index == 0;
+            mine.then(|| port.socket.clone())
+        };
+        let udp = Udp::new(&mut core, ports.iter().map(udp_socket).collect()).map_err(refused)?;
+        let ping = Ping::new(&mut core).map_err(refused)?;
+        publish::listen(&mut core, &ports);
+        core.poller.add(&queue.fd, LEVEL, Token::Device.pack())?;
+        core.poller.add(&inboxes[index].waker, LEVEL, Token::Inbox.pack())?;
+        let udp_ports = ports.iter().map(|port| port.publish);
+        let udp_ports = udp_ports
+            .filter(|p| p.transport == Transport::Udp)
+            .map(|p| p.guest)
+            .collect();
+        let rx = vec![0; queue.device.recv_max()].into_boxed_slice();
+        Ok(Worker {
+            core,
+            queue,
+            iface,
+            clock,
+            index,
+            inboxes,
+            ports,
+            udp_ports,
+            conns: Conns::new(),
+            pages: Pages::new(stats),
+            udp,
+            dns: Dns::new(),
+            ping,
+            rx,
+            tx: vec![0; 65536 + 64].into_boxed_slice(),
+            finish: None,
+        })
+    }
+
+    /// Serves until told to finish.
+    ///
+    /// # Errors
+    /// Those of epoll: none in practice.
+    pub(crate) fn run(mut self) -> std::io::Result<()> {
+        let mut ready = Vec::with_capacity(256);
+        loop {
+            let wait = self.wait();
+            if wait.is_none_or(|wait| wait > Duration::from_millis(100)) {
+                self.queue.device.flush();
+            }
+            self.core.poller.wait(&mut ready, wait)?;
+            self.core.now = self.clock.now();
+            for event in &ready {
+                let (flags, data) = (event.flags, event.data.u64());
+                match Token::unpack(data) {
+                    Token::Device => self.receive(),
+                    Token::Inbox => self.inbox(),
+                    Token::Tcp(key) => self.conns.host_event(&mut self.core, key, flags),
+                    Token::Udp(key) => self.udp.host_event(&mut self.core, key, flags),
+                    Token::Dns(key) => self.dns.host_event(&mut self.core, &self.udp, key, flags),
+                    Token::Ping(key) => self.ping.host_event(&mut self.core, key, flags),
+                    Token::TcpPort(n) => publish::accept(&mut self.core, &mut self.conns, &self.ports, n),
+                    Token::UdpPort(n) => self.udp.port_event(&mut self.core, n),
+                }
+            }
+            self.deadlines();
+            self.dispatch();
+            for _ in 0..self.conns.turns() {
+                self.conns.turn(&mut self.core);
+                self.transmit();
+            }
+            self.transmit();
+            self.dispatch();
+            self.transmit();
+            if self.finished() {
+                self.conns.cut(&mut self.core);
+                self.queue.device.flush();
+                return Ok(());
+            }
+        }
+    }
+
+    /// How long there is nothing to do unless something happens.
+    fn wait(&self) -> Option<Duration> {
+        if self.conns.pending() {
+            return Some(Duration::ZERO);
+        }
+        let quiet = self.finish.as_ref().map(|_| self.core.now + DRAIN_QUIET / 3);
+        let next = [self.core.stack.poll_timeout(), self.core.deadlines.next(), quiet];
+        next.into_iter().flatten().min().map(|at| at.since(self.clock.now()))
+    }
+
+    /// Takes packets from the TUN, each followed by the engine's answers to it.
+    fn receive(&mut self) {
+        for _ in 0..PACKETS {
+            let mut buf = std::mem::take(&mut self.rx);
+            let received = self.queue.device.recv(&mut buf);
+            if let Ok(Some(rx)) = received {
+                let csum = match rx.csum {
+                    estab_device::RxCsum::Unchecked => RxCsum::Unchecked,
+                    estab_device::RxCsum::Verified => RxCsum::Verified,
+                    estab_device::RxCsum::Partial { .. } => RxCsum::Partial,
+                };
+                self.packet(
+                    &buf[..rx.len],
+                    RxMeta {
+                        csum,
+                        gso_size: rx.gso_size,
+                    },
+                    0,
+                );
+            }
+            self.rx = buf;
+            // An error is one packet's (too long for the buffer, say), or the end of the interface.
+            if !matches!(received, Ok(Some(_))) {
+                break;
+            }
+        }
+    }
+
+    fn packet(&mut self, packet: &[u8], meta: RxMeta, hops: usize) {
+        if let Some(to) = self.belongs_to(packet, hops) {
+            return self.inboxes[to].put(Message::Packet {
+                packet: packet.into(),
+                meta,
+                hops: hops + 1,
+            });
+        }
+        self.core.stack.handle_packet(self.core.now, self.iface, packet, meta);
+        self.transmit();
+    }
+
+    /// The worker a packet should go to, if it isn't this one.
+    fn belongs_to(&self, packet: &[u8], hops: usize) -> Option<usize> {
+        let workers = self.inboxes.len();
+        if workers == 1 || hops + 1 >= workers {
+            return None;
+        }
+        match transport(packet)? {
+            Start::Tcp { opens: true } => None,
+            Start::Tcp { opens: false } => (!self.core.stack.owns(packet)).then_some((self.index + 1) % workers),
+            Start::Udp { from } => (self.index != 0 && self.udp_ports.contains(&from)).then_some(0),
+        }
+    }
+
+    /// Writes what the engine has to send.
+    fn transmit(&mut self) {
+        while let Some(Transmit { len, gso, csum, .. }) = self.core.stack.poll_transmit(self.core.now, &mut self.tx) {
+            let csum = match csum {
+                CsumTx::Full => TxCsum::Full,
+                CsumTx::Partial { start, offset } => TxCsum::Partial { start, offset },
+            };
+            if let Err(err) = self.queue.device.send(&self.tx[..len], Tx { csum, gso_size: gso }) {
+                Stats::add(&self.core.stats.lost, 1);
+                tracing::debug!("a packet of {len} bytes to the guest is lost: {err}");
+            }
+        }
+    }
+
+    /// Tells who is concerned what the engine has to say.
+    fn dispatch(&mut self) {
+        while let Some(event) = self.core.stack.poll_event() {
+            match event {
+                Event::Ready(id, _) => match self.core.owner(id) {
+                    Some(Owner::Tcp(key)) => self.conns.guest_event(key),
+                    Some(Owner::Page(key)) => self.pages.event(&mut self.core, key),
+                    Some(Owner::Udp) => self.udp.guest_event(&mut self.core, &mut self.dns, id),
+                    Some(Owner::Echo) => self.ping.guest_event(&mut self.core, id),
+                    Some(Owner::Listener) | None => {}
+                },
+                Event::Incoming(incoming) => {
+                    open::incoming(&mut self.core, &mut self.conns, &mut self.pages, incoming);
+                }
+                Event::OpenGone(id) => self.conns.open_gone(&mut self.core, id),
+                Event::Closed(_) => {}
+            }
+        }
+    }
+
+    fn deadlines(&mut self) {
+        if self.core.stack.poll_timeout().is_some_and(|at| at <= self.core.now) {
+            self.core.stack.handle_timeout(self.core.now);
+            self.transmit();
+        }
+        while let Some(token) = self.core.deadlines.pop(self.core.now) {
+            match token {
+                Token::Tcp(key) => self.conns.guest_event(key),
+                Token::Udp(key) => self.udp.deadline(&mut self.core, key),
+                Token::Dns(key) => self.dns.deadline(&mut self.core, &self.udp, key),
+                Token::Ping(key) => self.ping.deadline(&mut self.core, key),
+                Token::Device | Token::Inbox | Token::TcpPort(_) | Token::UdpPort(_) => {}
+            }
+        }
+    }
+
+    fn inbox(&mut self) {
+        for message in self.inboxes[self.index].take() {
+            match message {
+                Message::Packet { packet, meta, hops } => self.packet(&packet, meta, hops),
+                Message::Call(call) => call(&mut self.core.stack, self.core.now),
+                Message::Finish => {
+                    let now = self.core.now;
+                    self.finish = Some(Finish {
+                        latest: now + DRAIN_MAX,
+                        moved: (now, self.moved()),
+                    });
+                }
+            }
+        }
+    }
+
+    fn moved(&self) -> u64 {
+        let stats = &self.core.stats;
+        Stats::get(&stats.bytes_out) + Stats::get(&stats.bytes_in) + Stats::get(&stats.connections)
+    }
+
+    /// Whether the guest has nothing left to be carried, or had its time.
+    fn finished(&mut self) -> bool {
+        let (now, moved) = (self.core.now, self.moved());
+        let Some(finish) = &mut self.finish else { return false };
+        if finish.moved.1 != moved {
+            finish.moved = (now, moved);
+        }
+        let still = now.since(finish.moved.0);
+        now >= finish.latest || still >= DRAIN_STILL || (still >= DRAIN_QUIET && !self.conns.busy(&mut self.core))
+    }
+}
+
+/// The gateway's networks: its address, the prefix, the family's unspecified address and the family.
+fn networks(core: &Core) -> Vec<(IpAddr, u8, IpAddr, Family)> {
+    let v4 = core
+        .config
+        .ipv4
+        .map(|net| (net.gateway.into(), net.prefix, Ipv4Addr::UNSPECIFIED.into(), Family::V4));
+    let v6 = core
+        .config
+        .ipv6
+        .map(|net| (net.gateway.into(), net.prefix, Ipv6Addr::UNSPECIFIED.into(), Family::V6));
+    v4.into_iter().chain(v6).collect()
+}
+
+/// A listener that takes the SYNs to every address and port of a family.
+fn listen(core: &mut Core, any: IpAddr, family: Family) -> estab_engine::Result<()> {
+    let id = core.stack.socket(family, Kind::Stream)?;
+    core.own(id, Owner::Listener);
+    let mut sock = core.sock(id)?;
+    if family == Family::V6 {
+        sock.set_option(SockOption::V6Only(true))?;
+    }
+    sock.set_option(SockOption::Transparent(true))?;
+    sock.bind(SocketAddr::new(any, 0))?;
+    sock.listen(i32::from(u16::MAX))
+}
+
+/// What steering must know of a packet.
+enum Start {
+    /// `opens`: a SYN without ACK.
+    Tcp {
+        opens: bool,
+    },
+    Udp {
+        from: u16,
+    },
+}
+
+/// The beginning of a packet's transport header; `None` for what is steered nowhere.
+fn transport(packet: &[u8]) -> Option<Start> {
+    let (protocol, at) = match packet.first()? >> 4 {
+        4 => {
+            let fragment = u16::from_be_bytes([*packet.get(6)?, *packet.get(7)?]) & 0x1fff;
+            (
+                *packet.get(9).filter(|_| fragment == 0)?,
+                usize::from(packet[0] & 0x0f) * 4,
+            )
+        }
+        6 => (*packet.get(6)?, 40),
+        _ => return None,
+    };
+    match protocol {
+        6 => Some(Start::Tcp {
+            opens: packet.get(at + 13)? & 0x12 == 0x02,
+        }),
+        17 => Some(Start::Udp {
+            from: u16::from_be_bytes([*packet.get(at)?, *packet.get(at + 1)?]),
+        }),
+        _ => None,
+    }
+}
