@@ -15,12 +15,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Gateway(cmd::gateway::Args),
     Ss(cmd::ss::Args),
     States(cmd::states::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Gateway(args) => cmd::gateway::run(args),
         Command::Ss(args) => cmd::ss::run(&args),
         Command::States(args) => cmd::states::run(&args),
     };

@@ -1,5 +1,6 @@
 //! The subcommands.
 
+pub(crate) mod gateway;
 pub(crate) mod ss;
 pub(crate) mod states;
 
