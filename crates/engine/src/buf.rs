@@ -11,6 +11,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
+use estab_wire::checksum::{self, Sum};
 
 /// The first chunk's size where the first write is no longer than it.
 pub(crate) const SMALL: usize = 2 * 1024;
@@ -20,6 +21,18 @@ pub(crate) const LARGE: usize = 16 * 1024;
 /// How many free chunks a pool keeps; 1 MiB of each size.
 const KEEP_SMALL: usize = (1 << 20) / SMALL;
 const KEEP_LARGE: usize = (1 << 20) / LARGE;
+
+/// How a protocol stands with its memory, of which `tcp_mem` sets the marks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub(crate) enum Memory {
+    /// Buffers may grow.
+    #[default]
+    Plenty,
+    /// Above the second mark: no buffer grows (Linux: `tcp_under_memory_pressure`).
+    Pressure,
+    /// Above the third: nothing new is queued where something is queued already.
+    Exhausted,
+}
 
 type Chunk = Option<Box<[u8]>>;
 
@@ -114,6 +127,12 @@ impl ByteQueue {
         self.write(pool, offset, data, |to, from| to.copy_from_slice(from));
     }
 
+    /// Forgets what came early at `offset` and beyond.
+    pub(crate) fn forget_early(&mut self, pool: &mut Pool, offset: usize) {
+        self.extent = self.extent.min(offset as u32).max(self.len);
+        self.trim(pool);
+    }
+
     /// Makes the next `n` bytes, which were written by [`write_at`](Self::write_at), readable.
     pub(crate) fn advance(&mut self, n: usize) {
         self.len = (self.len + n as u32).min(self.extent);
@@ -123,16 +142,16 @@ impl ByteQueue {
     pub(crate) fn truncate(&mut self, pool: &mut Pool, len: usize) {
         self.len = self.len.min(len as u32);
         self.extent = self.len;
-        if self.len == 0 {
+        self.trim(pool);
+    }
+
+    /// Gives back the chunks beyond the extent.
+    fn trim(&mut self, pool: &mut Pool) {
+        if self.extent == 0 {
             return self.clear(pool);
         }
-        let last = self.head as usize + self.len as usize - 1;
-        let keep = if last < self.first_size as usize {
-            0
-        } else {
-            (last - self.first_size as usize) / LARGE + 1
-        };
-        while self.rest.len() > keep {
+        let (last, _) = self.locate((self.head + self.extent) as usize - 1);
+        while self.rest.len() > last {
             pool.give(self.rest.pop_back().flatten());
         }
     }
@@ -166,6 +185,13 @@ impl ByteQueue {
     /// Copies readable bytes from `offset` on into `out`; how many there were.
     pub(crate) fn copy_out(&self, offset: usize, out: &mut [u8]) -> usize {
         self.read(offset, out, |to, from| to.copy_from_slice(from))
+    }
+
+    /// Copies readable bytes from `offset` on into `out`: how many there were, and their checksum, made in the same pass.
+    pub(crate) fn copy_out_sum(&self, offset: usize, out: &mut [u8]) -> (usize, Sum) {
+        let mut sum = Sum::new();
+        let n = self.read(offset, out, |to, from| sum.add(checksum::copy_and_sum(to, from)));
+        (n, sum)
     }
 
     /// The readable bytes in place, in order, as up to `out.len()` slices; how many were filled.

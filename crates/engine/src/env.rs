@@ -10,7 +10,7 @@ use crate::rng::Rng;
 use crate::sysctl::Sysctls;
 use crate::timer::Wheel;
 use crate::trace::TraceSink;
-use crate::Instant;
+use crate::{Config, Instant};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::net::SocketAddr;
@@ -40,6 +40,23 @@ pub(crate) struct Env {
 }
 
 impl Env {
+    /// Everything at its start.
+    pub(crate) fn new(now: Instant, config: Config) -> Env {
+        let mut rng = Rng::new(config.seed);
+        Env {
+            now,
+            unix_time: config.unix_time,
+            sysctl: Sysctls::with_memory(config.memory),
+            mib: Mib::new(),
+            ip: Ip::new(&mut rng),
+            rng,
+            timers: Wheel::new(now),
+            pool: Pool::default(),
+            events: VecDeque::new(),
+            trace: None,
+        }
+    }
+
     /// Tells the sink, if there is one, what `kind` says.
     pub(crate) fn trace(&mut self, local: SocketAddr, remote: SocketAddr, kind: impl FnOnce() -> TraceKind) {
         if let Some(sink) = self.trace.as_mut() {

@@ -7,15 +7,27 @@ extern crate alloc;
 mod buf;
 mod config;
 mod drop;
+#[allow(dead_code)] // Until the stack's bodies use it.
+mod env;
 mod error;
 mod event;
 mod iface;
+#[allow(dead_code)] // Until the stack's bodies use it.
+mod ip;
 mod mib;
 mod options;
 #[allow(dead_code)] // Until the stack's bodies use it.
 mod rng;
 mod stack;
 mod sysctl;
+mod tcp {
+    #[allow(dead_code)] // Until the connections use it.
+    pub(crate) mod cookie;
+    #[allow(dead_code)] // Until the connections use it.
+    pub(crate) mod isn;
+    #[allow(dead_code)] // Until the connections use it.
+    pub(crate) mod rcv;
+}
 mod time;
 mod timer;
 mod trace;

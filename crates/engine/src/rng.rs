@@ -1,7 +1,7 @@
 //! Randomness from the caller's seed: a public stream (ports, jitter, IDs: values a peer may see), a secret
 //! one (keys), and keyed hashes wherever a peer picks what is hashed. The same seed gives the same values.
 
-use core::hash::Hasher;
+use core::hash::{BuildHasher, Hasher};
 use core::net::{IpAddr, SocketAddr};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng as _, SeedableRng};
@@ -91,6 +91,11 @@ impl Rng {
         self.keys[key as usize]
     }
 
+    /// Keyed hashing for a map.
+    pub(crate) fn keyed(&self) -> Keyed {
+        Keyed(self.hasher(HashKey::Table))
+    }
+
     /// The keyed hash of two addresses.
     pub(crate) fn hash_pair(&self, key: HashKey, a: IpAddr, b: IpAddr) -> u64 {
         let mut hasher = self.hasher(key);
@@ -104,6 +109,17 @@ impl Rng {
         let mut bytes = [0; 36];
         let len = tuple_bytes(&mut bytes, local, remote);
         self.siphash(key, &bytes[..len])
+    }
+}
+
+/// Hashes the keys of a map that a peer may pick, under the secret of [`HashKey::Table`].
+#[derive(Clone)]
+pub(crate) struct Keyed(SipHasher24);
+
+impl BuildHasher for Keyed {
+    type Hasher = SipHasher24;
+    fn build_hasher(&self) -> SipHasher24 {
+        self.0
     }
 }
 

@@ -48,6 +48,18 @@ fn names_are_found_in_every_spelling() {
     ] {
         assert_eq!(lookup(name).map(|key| key.name), Some("net.ipv4.tcp_sack"), "{name}");
     }
+    for name in [
+        "net.ipv4.conf.all.rp_filter",
+        "net/ipv4/conf/eth0.100/rp_filter",
+        "net.ipv4.conf.eth0.100.rp_filter",
+    ] {
+        assert_eq!(
+            lookup(name).map(|key| key.name),
+            Some("net.ipv4.conf.*.rp_filter"),
+            "{name}"
+        );
+    }
+    assert_eq!(lookup("net.ipv4.conf.rp_filter"), None);
     assert_eq!(lookup("net.ipv4.tcp_sac"), None);
     assert_eq!(lookup("tcp_sack"), None);
     assert_eq!(lookup(""), None);
@@ -131,7 +143,61 @@ fn triples_may_be_short_and_must_be_blank_separated() {
 }
 
 #[test]
+fn ports_are_ranges_and_lists() {
+    let range = |value| parse("net.ipv4.ip_local_port_range", value);
+    assert_eq!(
+        range("1024 65000"),
+        Ok(Value::PortRange {
+            low: 1024,
+            high: Some(65000)
+        })
+    );
+    assert_eq!(range("1024"), Ok(Value::PortRange { low: 1024, high: None }));
+    assert_eq!(
+        range("1024 65000 3"),
+        Ok(Value::PortRange {
+            low: 1024,
+            high: Some(65000)
+        })
+    );
+    assert_eq!(range("65000 1024"), Err(Reason::Reversed { low: 65000, high: 1024 }));
+    assert_eq!(range("0 65535"), Err(Reason::OutOfRange(0)));
+    assert_eq!(range("1024 70000"), Err(Reason::OutOfRange(70000)));
+    for (text, found) in [("1024-65000", '-'), ("1024,65000", ','), ("1024:65000", ':')] {
+        assert_eq!(
+            range(text),
+            Err(Reason::Separator {
+                found,
+                before: 1024,
+                after: 65000
+            }),
+            "{text}"
+        );
+    }
+    let list = |value| match parse("net.ipv4.ip_local_reserved_ports", value) {
+        Ok(Value::Ports(ports)) => Ok(ports
+            .ranges()
+            .map(|range| (*range.start(), *range.end()))
+            .collect::<Vec<_>>()),
+        Ok(other) => panic!("{other:?}"),
+        Err(reason) => Err(reason),
+    };
+    assert_eq!(list("8080,9000-9010"), Ok(vec![(8080, 8080), (9000, 9010)]));
+    assert_eq!(list("80,"), Ok(vec![(80, 80)]));
+    assert_eq!(list(""), Ok(vec![]));
+    for text in ["8080 9000", "8080, 9000", "80,,90", "http"] {
+        assert_eq!(list(text), Err(Reason::NotPorts), "{text}");
+    }
+    assert_eq!(list("9010-9000"), Err(Reason::Reversed { low: 9010, high: 9000 }));
+    assert_eq!(list("70000"), Err(Reason::OutOfRange(70000)));
+}
+
+#[test]
 fn complaints_say_what_to_write() {
+    assert_eq!(
+        complaint("net.ipv4.ip_local_port_range", "1024-65000"),
+        "net.ipv4.ip_local_port_range: '-' between the numbers, where a blank belongs; write \"1024 65000\""
+    );
     assert_eq!(
         complaint("net.ipv4.tcp_syn_retries", "200"),
         "net.ipv4.tcp_syn_retries: 200 is out of range; write a number from 1 to 127"
@@ -173,10 +239,11 @@ fn the_running_kernels_keys_are_known() {
                 continue;
             };
             assert!(key.removed.is_none(), "{key} is called removed, and this kernel has it");
-            if let (Ok(value), true) = (std::fs::read_to_string(path), key.writable) {
-                if let Err(bad) = key.parse(&value) {
-                    assert!(newer, "{path} shows {value:?}: {bad}");
-                }
+            let Ok(value) = std::fs::read_to_string(path) else {
+                continue;
+            };
+            if let (true, Err(bad)) = (key.writable, key.parse(&value)) {
+                assert!(newer, "{path} shows {value:?}: {bad}");
             }
         }
     }

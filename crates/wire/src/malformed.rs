@@ -47,6 +47,7 @@ malformed! {
     Ipv6HopByHopNotFirst: "an IPv6 hop-by-hop header that is not the first header",
     Ipv6TooManyExtensions: "more IPv6 extension headers than anyone has use for",
     Ipv6OptionLengthWrong: "an IPv6 option's length is beyond its extension header",
+    Ipv6OptionUnknown: "an IPv6 option that isn't known and asks not to be passed over",
     Ipv6FragmentUnaligned: "an IPv6 fragment that isn't the last has a length that is no multiple of 8",
     Ipv6FragmentTooLong: "an IPv6 fragment ends beyond 65,535 bytes",
 
@@ -64,7 +65,7 @@ malformed! {
     IcmpHeaderTruncated: "fewer than the 8 bytes of an ICMP header",
     IcmpChecksumWrong: "the ICMP checksum is wrong",
     IcmpQuoteTruncated: "an ICMP error quotes less than an IP header and 8 bytes",
-    IcmpQuoteNotIp: "an ICMP error quotes something that isn't a packet of its own IP version",
+    IcmpQuoteNotIp: "an ICMP error quotes something that isn't an IP packet",
 
     EthernetHeaderTruncated: "fewer than the 14 bytes of an Ethernet header",
     EthernetTagTruncated: "an Ethernet VLAN tag is beyond the frame's end",

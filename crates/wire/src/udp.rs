@@ -78,22 +78,40 @@ pub fn check(src: IpAddr, dst: IpAddr, bytes: &[u8]) -> Result<(), Malformed> {
 /// `None` when it doesn't fit or the datagram would be longer than 65,535 bytes.
 pub fn write(
     buf: &mut [u8],
-    (src, src_port): (IpAddr, u16),
-    (dst, dst_port): (IpAddr, u16),
+    src: (IpAddr, u16),
+    dst: (IpAddr, u16),
     payload: Sum,
     payload_len: usize,
 ) -> Option<usize> {
+    let len = write_partial(buf, src, dst, payload_len)?;
+    // The pseudo-header's sum stands in the checksum's place already.
+    let mut sum = Sum::of(&buf[..len]);
+    sum.add(payload);
+    put_checksum(buf, sum.finish_udp());
+    Some(len)
+}
+
+/// As [`write()`], for a device that completes the checksum itself (NEEDS_CSUM) and wants to find the pseudo-header's
+/// sum in its place.
+pub fn write_partial(
+    buf: &mut [u8],
+    (src, src_port): (IpAddr, u16),
+    (dst, dst_port): (IpAddr, u16),
+    payload_len: usize,
+) -> Option<usize> {
     let len = u16::try_from(HEADER_LEN + payload_len).ok()?;
-    let mut raw = Raw {
+    let raw = Raw {
         src_port: U16::new(src_port),
         dst_port: U16::new(dst_port),
         len: U16::new(len),
-        checksum: U16::ZERO,
+        checksum: U16::new(Sum::pseudo(src, dst, protocol::UDP, len.into()).fold()),
     };
-    let mut sum = Sum::pseudo(src, dst, protocol::UDP, len.into());
-    sum.add_bytes(raw.as_bytes());
-    sum.add(payload);
-    raw.checksum.set(sum.finish_udp());
     buf.get_mut(..HEADER_LEN)?.copy_from_slice(raw.as_bytes());
     Some(HEADER_LEN)
+}
+
+fn put_checksum(header: &mut [u8], value: u16) {
+    if let Some(field) = header.get_mut(CHECKSUM_OFFSET..HEADER_LEN) {
+        field.copy_from_slice(&value.to_be_bytes());
+    }
 }

@@ -126,6 +126,8 @@ fn agrees_with_a_map_of_bytes() {
             let n = queue.copy_out(at, &mut out);
             assert_eq!(n, out.len().min(end - start - at));
             assert_eq!(out[..n], bytes(start + at, n));
+            let (m, sum) = queue.copy_out_sum(at, &mut out);
+            assert_eq!((m, sum.fold()), (n, Sum::of(&out[..n]).fold()));
             let mut slices = [&[][..]; 64];
             let n = queue.slices(&mut slices);
             assert_eq!(slices[..n].concat(), bytes(start, end - start));

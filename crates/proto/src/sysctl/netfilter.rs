@@ -1,2 +1,57 @@
-use super::Key;
-pub(super) const KEYS: &[Key] = &[];
+//! net.netfilter.*: connection tracking (net/netfilter/nf_conntrack_standalone.c). Its timeouts are those of
+//! the firewall's table, not of the sockets: nf_conntrack_tcp_timeout_time_wait does not shorten TIME_WAIT.
+
+use super::Applies::Conntrack;
+use super::Unit::{Bytes, Count, Flag, Mode, Seconds};
+use super::{BOOL, INT, Key, POSITIVE, SECONDS, U8, ULONG, int, key};
+
+#[rustfmt::skip]
+pub(super) const KEYS: &[Key] = &[
+    key("net.netfilter.nf_conntrack_max", INT, Count, "nf_conntrack_buckets, by memory; 4 times that before 5.15",
+        "Connections tracked at most; beyond it new ones are dropped: \"nf_conntrack: table full, dropping packet\".").on(Conntrack).by_memory().host_wide(),
+    key("net.nf_conntrack_max", INT, Count, "nf_conntrack_buckets, by memory",
+        "Another name of net.netfilter.nf_conntrack_max.").on(Conntrack).by_memory().host_wide(),
+    key("net.netfilter.nf_conntrack_buckets", POSITIVE, Count, "by memory, at most 262144",
+        "Buckets of the table; read-only outside the initial network namespace.").on(Conntrack).by_memory().host_wide(),
+    key("net.netfilter.nf_conntrack_count", INT, Count, "0", "Connections tracked now.").on(Conntrack).read_only(),
+    key("net.netfilter.nf_conntrack_expect_max", INT, Count, "a 64th of nf_conntrack_buckets", "Connections expected by helpers (FTP, SIP) at most.").on(Conntrack).by_memory().host_wide(),
+    key("net.netfilter.nf_conntrack_tcp_timeout_syn_sent", SECONDS, Seconds, "120", "How long a SYN without answer is tracked.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_tcp_timeout_syn_recv", SECONDS, Seconds, "60", "How long a SYN-ACK without answer is tracked.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_tcp_timeout_established", SECONDS, Seconds, "432000",
+        "How long an idle connection is tracked: five days. Below tcp_keepalive_time, idle connections lose their NAT or firewall state in silence.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_tcp_timeout_fin_wait", SECONDS, Seconds, "120", "How long a connection is tracked after its first FIN.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_tcp_timeout_close_wait", SECONDS, Seconds, "60",
+        "How long a connection is tracked after that FIN was acknowledged; a half-closed connection that is idle for longer breaks.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_tcp_timeout_last_ack", SECONDS, Seconds, "30", "How long a connection is tracked after the second FIN.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_tcp_timeout_time_wait", SECONDS, Seconds, "120", "How long a closed connection is tracked; the sockets' TIME_WAIT is another matter and lasts 60 s.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_tcp_timeout_close", SECONDS, Seconds, "10", "How long a connection is tracked after an RST.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_tcp_timeout_max_retrans", SECONDS, Seconds, "300", "How long a connection is tracked after nf_conntrack_tcp_max_retrans retransmissions without answer.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_tcp_timeout_unacknowledged", SECONDS, Seconds, "300", "How long a connection with unacknowledged data is tracked.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_tcp_max_retrans", U8, Count, "3", "Retransmissions without answer before the shorter timeout holds.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_tcp_loose", BOOL, Flag, "1", "Track connections whose beginning was not seen.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_tcp_be_liberal", BOOL, Flag, "0", "Call only RSTs outside the window invalid, not every segment.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_tcp_ignore_invalid_rst", BOOL, Flag, "0", "Do not call RSTs outside the window invalid.").since("5.14").on(Conntrack),
+    key("net.netfilter.nf_conntrack_udp_timeout", SECONDS, Seconds, "30", "How long a UDP flow in one direction is tracked.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_udp_timeout_stream", SECONDS, Seconds, "120", "How long a UDP flow in both directions is tracked.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_icmp_timeout", SECONDS, Seconds, "30", "How long a ping is tracked.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_icmpv6_timeout", SECONDS, Seconds, "30", "How long an IPv6 ping is tracked.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_generic_timeout", SECONDS, Seconds, "600", "How long flows of other protocols are tracked.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_gre_timeout", SECONDS, Seconds, "30", "How long a GRE tunnel in one direction is tracked.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_gre_timeout_stream", SECONDS, Seconds, "180", "How long a GRE tunnel in both directions is tracked.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_frag6_timeout", SECONDS, Seconds, "60", "How long IPv6 fragments wait for the rest of their packet.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_frag6_high_thresh", ULONG, Bytes, "4194304", "Memory for reassembling IPv6 fragments.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_frag6_low_thresh", ULONG, Bytes, "3145728", "Without effect since Linux 4.17, except that the high one may not be below it.").on(Conntrack).inert(),
+    key("net.netfilter.nf_conntrack_acct", BOOL, Flag, "0", "Count packets and bytes per connection.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_checksum", BOOL, Flag, "1", "Call packets with a wrong checksum invalid.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_events", int(0, 2), Mode, "2", "Report connections to listeners; 2 only while there are any.").was("1", "5.19").on(Conntrack),
+    key("net.netfilter.nf_conntrack_timestamp", BOOL, Flag, "0", "Stamp connections with their beginning and end.").on(Conntrack),
+    key("net.netfilter.nf_conntrack_log_invalid", U8, Mode, "0", "Log invalid packets of this IP protocol (6 is TCP); 255 of all.").on(Conntrack),
+    key("net.netfilter.nf_hooks_lwtunnel", BOOL, Flag, "0", "Lightweight tunnels pass netfilter; once on it stays on.").since("5.15").on(Conntrack),
+    key("net.netfilter.nf_log_all_netns", BOOL, Flag, "0", "Rules in every network namespace may log to the kernel's log.").on(Conntrack).host_wide(),
+    key("net.bridge.bridge-nf-call-iptables", BOOL, Flag, "1", "Bridged IPv4 packets pass iptables; only with the module br_netfilter.").on(Conntrack),
+    key("net.bridge.bridge-nf-call-ip6tables", BOOL, Flag, "1", "Bridged IPv6 packets pass ip6tables; only with the module br_netfilter.").on(Conntrack),
+    key("net.bridge.bridge-nf-call-arptables", BOOL, Flag, "1", "Bridged ARP packets pass arptables; only with the module br_netfilter.").on(Conntrack),
+    key("net.bridge.bridge-nf-filter-vlan-tagged", BOOL, Flag, "0", "Bridged packets with VLAN tags pass too.").on(Conntrack),
+    key("net.bridge.bridge-nf-filter-pppoe-tagged", BOOL, Flag, "0", "Bridged PPPoE packets pass too.").on(Conntrack),
+    key("net.bridge.bridge-nf-pass-vlan-input-dev", BOOL, Flag, "0", "Rules see a VLAN's device as the input of bridged packets.").on(Conntrack),
+];

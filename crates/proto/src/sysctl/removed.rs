@@ -1,8 +1,11 @@
 //! Keys that Linux had and has no more, and some that only other people's kernels had: they live on in
 //! tuning guides. `sysctl -p` fails on each of them ("cannot stat …: No such file or directory").
 
+use super::Applies::{Conntrack, Host, Ip};
 use super::Unit::{Bytes, Count, Flag, Mode, Seconds};
 use super::{BOOL, INT, Key, SECONDS, key};
+
+const RENAMED: &str = "ip_conntrack became nf_conntrack";
 
 const MODULES: &str = "congestion control became modules";
 const CHOOSE: &str = "choose by net.ipv4.tcp_congestion_control";
@@ -70,4 +73,67 @@ pub(super) const KEYS: &[Key] = &[
     key("net.ipv4.tcp_use_userconfig", INT, Flag, "0",
         "Switched tcp_delack_seg on, on some phones' kernels.")
         .gone("Linux itself never had it", "nothing"),
+
+    key("net.ipv4.ip_always_defrag", BOOL, Flag, "0",
+        "Reassembled every fragment, forwarded ones too.").since("2.2.13").on(Ip)
+        .removed("2.4", "connection tracking reassembles what it needs", "nothing"),
+    key("net.ipv4.ip_autoconfig", BOOL, Flag, "0",
+        "The address came from RARP, BOOTP or DHCP at boot.").since("2.2").on(Ip)
+        .removed("2.6.18", "nothing used it", "nothing"),
+    key("net.ipv4.rt_cache_rebuild_count", INT, Count, "4",
+        "How often the route cache was rebuilt before it was given up.").since("2.6.29").on(Ip)
+        .gone("Linux 3.6 has no IPv4 route cache", "nothing"),
+    key("net.ipv4.route.secret_interval", SECONDS, Seconds, "600",
+        "How often the route cache's hash changed.").on(Ip)
+        .gone("Linux 3.6 has no IPv4 route cache", "nothing"),
+    key("net.ipv4.inet_peer_gc_mintime", SECONDS, Seconds, "10",
+        "The least time between collections of entries about single hosts.").on(Ip)
+        .gone("entries are collected as they are looked up", "nothing"),
+    key("net.ipv4.inet_peer_gc_maxtime", SECONDS, Seconds, "120",
+        "The longest time between collections of entries about single hosts.").on(Ip)
+        .gone("entries are collected as they are looked up", "nothing"),
+    key("net.ipv4.ip_conntrack_max", INT, Count, "65536", "Connections tracked at most.").on(Conntrack)
+        .gone(RENAMED, "net.netfilter.nf_conntrack_max"),
+    key("net.ipv4.netfilter.ip_conntrack_max", INT, Count, "65536", "Connections tracked at most.").on(Conntrack)
+        .gone(RENAMED, "net.netfilter.nf_conntrack_max"),
+    key("net.ipv4.netfilter.ip_conntrack_buckets", INT, Count, "16384", "Buckets of the table.").on(Conntrack)
+        .gone(RENAMED, "net.netfilter.nf_conntrack_buckets"),
+    key("net.ipv4.netfilter.ip_conntrack_generic_timeout", SECONDS, Seconds, "600", "How long flows of other protocols were tracked.").on(Conntrack)
+        .gone(RENAMED, "net.netfilter.nf_conntrack_generic_timeout"),
+    key("net.ipv4.netfilter.ip_conntrack_tcp_timeout_syn_sent", SECONDS, Seconds, "120", "How long a SYN without answer was tracked.").on(Conntrack)
+        .gone(RENAMED, "net.netfilter.nf_conntrack_tcp_timeout_syn_sent"),
+    key("net.ipv4.netfilter.ip_conntrack_tcp_timeout_syn_recv", SECONDS, Seconds, "60", "How long a SYN-ACK without answer was tracked.").on(Conntrack)
+        .gone(RENAMED, "net.netfilter.nf_conntrack_tcp_timeout_syn_recv"),
+    key("net.ipv4.netfilter.ip_conntrack_tcp_timeout_established", SECONDS, Seconds, "432000", "How long an idle connection was tracked.").on(Conntrack)
+        .gone(RENAMED, "net.netfilter.nf_conntrack_tcp_timeout_established"),
+    key("net.ipv4.netfilter.ip_conntrack_tcp_timeout_fin_wait", SECONDS, Seconds, "120", "How long a connection was tracked after its first FIN.").on(Conntrack)
+        .gone(RENAMED, "net.netfilter.nf_conntrack_tcp_timeout_fin_wait"),
+    key("net.ipv4.netfilter.ip_conntrack_tcp_timeout_close_wait", SECONDS, Seconds, "60", "How long a connection was tracked after that FIN was acknowledged.").on(Conntrack)
+        .gone(RENAMED, "net.netfilter.nf_conntrack_tcp_timeout_close_wait"),
+    key("net.ipv4.netfilter.ip_conntrack_tcp_timeout_last_ack", SECONDS, Seconds, "30", "How long a connection was tracked after the second FIN.").on(Conntrack)
+        .gone(RENAMED, "net.netfilter.nf_conntrack_tcp_timeout_last_ack"),
+    key("net.ipv4.netfilter.ip_conntrack_tcp_timeout_time_wait", SECONDS, Seconds, "120", "How long a closed connection was tracked.").on(Conntrack)
+        .gone(RENAMED, "net.netfilter.nf_conntrack_tcp_timeout_time_wait"),
+    key("net.ipv4.netfilter.ip_conntrack_tcp_timeout_close", SECONDS, Seconds, "10", "How long a connection was tracked after an RST.").on(Conntrack)
+        .gone(RENAMED, "net.netfilter.nf_conntrack_tcp_timeout_close"),
+    key("net.ipv4.netfilter.ip_conntrack_udp_timeout", SECONDS, Seconds, "30", "How long a UDP flow in one direction was tracked.").on(Conntrack)
+        .gone(RENAMED, "net.netfilter.nf_conntrack_udp_timeout"),
+    key("net.ipv4.netfilter.ip_conntrack_udp_timeout_stream", SECONDS, Seconds, "180", "How long a UDP flow in both directions was tracked.").on(Conntrack)
+        .gone(RENAMED, "net.netfilter.nf_conntrack_udp_timeout_stream"),
+    key("net.ipv4.netfilter.ip_conntrack_icmp_timeout", SECONDS, Seconds, "30", "How long a ping was tracked.").on(Conntrack)
+        .gone(RENAMED, "net.netfilter.nf_conntrack_icmp_timeout"),
+    key("net.netfilter.nf_conntrack_helper", BOOL, Flag, "0",
+        "Gave helpers (FTP, SIP) connections by port number alone.").since("3.5").on(Conntrack)
+        .removed("6.1", "it let outsiders open holes in a firewall", "rules that assign helpers: nft's ct helper, iptables' CT target"),
+    key("net.netfilter.nf_conntrack_skip_filter", BOOL, Flag, "0",
+        "Tracked connections passed rules, on some vendors' kernels.").on(Conntrack)
+        .gone("Linux itself never had it", "nothing"),
+    key("kernel.maps_protect", BOOL, Flag, "1", "Hid other people's memory maps.").on(Host)
+        .gone("they are always protected", "nothing"),
+    key("kernel.exec-shield", BOOL, Flag, "1", "No-execute emulation on Red Hat's kernels.").on(Host)
+        .gone("Linux itself never had it; processors do it", "nothing"),
+    key("vm.pagecache", INT, Mode, "1 15 30", "Limits of the page cache on Red Hat's kernels.").on(Host)
+        .gone("Linux itself never had it", "nothing").by_config(),
+    key("kernel.sched_migration_cost_ns", INT, Count, "500000", "How long a task counted as cached on its core.").on(Host)
+        .removed("5.13", "scheduler settings moved to debugfs", "/sys/kernel/debug/sched/migration_cost_ns"),
 ];

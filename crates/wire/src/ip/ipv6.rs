@@ -176,7 +176,7 @@ pub fn skip_extensions(next_header: u8, body: &[u8]) -> Result<Extensions, Malfo
 fn read_fragment(header: &[u8], data: &[u8]) -> Result<Option<Fragment>, Malformed> {
     let (raw, _) = RawFragment::ref_from_prefix(header).map_err(|_| Malformed::Ipv6ExtensionTruncated)?;
     let (offset, more) = (raw.offset_more.get() & !7, raw.offset_more.get() & 1 != 0);
-    if more && data.len() % 8 != 0 {
+    if more && !data.len().is_multiple_of(8) {
         return Err(Malformed::Ipv6FragmentUnaligned);
     }
     if usize::from(offset) + data.len() > usize::from(u16::MAX) {
@@ -189,17 +189,22 @@ fn read_fragment(header: &[u8], data: &[u8]) -> Result<Option<Fragment>, Malform
     }))
 }
 
-/// Options of a hop-by-hop or destination header: type, length, value (RFC 8200 §4.2).
+/// Options of a hop-by-hop or destination header: type, length, value. The type's upper two bits say what becomes of
+/// a packet when the type is not known: 0 has it passed over, all else discards the packet (RFC 8200 §4.2).
 fn check_options(mut options: &[u8]) -> Result<(), Malformed> {
     const PAD1: u8 = 0;
     const JUMBO: u8 = 0xc2;
+    const HOME_ADDRESS: u8 = 0xc9;
     loop {
         match options {
             [] => return Ok(()),
             [PAD1, rest @ ..] => options = rest,
             [JUMBO, ..] => return Err(Malformed::Ipv6JumboPayload),
-            [_, len, rest @ ..] => {
+            [kind, len, rest @ ..] => {
                 options = rest.get(usize::from(*len)..).ok_or(Malformed::Ipv6OptionLengthWrong)?;
+                if kind >> 6 != 0 && *kind != HOME_ADDRESS {
+                    return Err(Malformed::Ipv6OptionUnknown);
+                }
             }
             [_] => return Err(Malformed::Ipv6OptionLengthWrong),
         }

@@ -156,7 +156,7 @@ impl Header {
     /// behind it; returns the length of both, or `None` when they don't fit.
     pub fn write_before(&self, buf: &mut [u8], options_len: usize) -> Option<usize> {
         let len = HEADER_LEN + options_len;
-        if options_len > MAX_OPTIONS_LEN || options_len % 4 != 0 || buf.len() < len {
+        if options_len > MAX_OPTIONS_LEN || !options_len.is_multiple_of(4) || buf.len() < len {
             return None;
         }
         let raw = Raw {

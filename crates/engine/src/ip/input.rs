@@ -1,0 +1,349 @@
+//! What a packet must be to go further, and where it goes: to a transport, to another interface, or nowhere
+//! (Linux: `ip_rcv`, `ip_route_input_slow`, `ip_forward`; `ip6_rcv`, `ip6_route_input`, `ip6_forward`).
+
+use super::output::{Offload, version};
+use super::reply::Queued;
+use super::{Delivery, HeaderSpec, Ip, LOOPBACK, Packet, Problem, icmp, neigh, reassembly};
+use crate::env::Env;
+use crate::{DropReason, IfaceId, Medium, RxCsum, RxMeta, Unreachable};
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use estab_proto::Counter;
+use estab_wire::checksum::Sum;
+use estab_wire::ethernet::{Frame, ethertype};
+use estab_wire::ip::{Fragment, ipv4, protocol};
+use estab_wire::{Malformed, ip, tcp, udp};
+
+/// Takes a packet (on Ethernet: a frame) of an interface. `whole` is empty room for a reassembled packet.
+///
+/// Returns what a transport has to do; `None` when the packet is done with: dropped and counted, forwarded, kept
+/// for reassembly, or answered.
+pub(crate) fn input<'a>(
+    env: &mut Env,
+    on: IfaceId,
+    bytes: &'a [u8],
+    meta: RxMeta,
+    whole: &'a mut Vec<u8>,
+) -> Option<Delivery<'a>> {
+    let medium = match env.ip.iface(on) {
+        Some(config) => config.medium,
+        None if on == LOOPBACK => Medium::Ip,
+        // No such interface: nothing to count it on.
+        None => return None,
+    };
+    let bytes = match medium {
+        Medium::Ip => bytes,
+        Medium::Ethernet(mac) => ethernet(env, on, mac, bytes)?,
+    };
+    let view = parse(env, bytes)?;
+    let v4 = view.src.is_ipv4();
+    env.mib.add(
+        version(v4, Counter::IpExtInOctets, Counter::Ip6InOctets),
+        bytes.len() as u64,
+    );
+    count_ecn(env, v4, view.ecn());
+    if let Some(reason) = bad_addresses(env, on, &view) {
+        let counter = match reason {
+            DropReason::IpRpfilter => Counter::TcpExtIPReversePathFilter,
+            DropReason::IpInHdr => version(v4, Counter::IpInHdrErrors, Counter::Ip6InHdrErrors),
+            _ => version(v4, Counter::IpInAddrErrors, Counter::Ip6InAddrErrors),
+        };
+        env.mib.inc(counter);
+        env.mib.drop(reason);
+        return None;
+    }
+    let packet = classify(env, on, &view, meta)?;
+    if view.fragment.is_none() {
+        return deliver(env, packet);
+    }
+    if !reassembly::add(env, &packet, &view, whole) {
+        return None;
+    }
+    let whole = parse(env, whole)?;
+    deliver(
+        env,
+        Packet {
+            protocol: whole.protocol,
+            tos: whole.tos,
+            payload: whole.payload,
+            bytes: whole.bytes,
+            // A device looks at what it sees; nobody has summed the whole.
+            meta: RxMeta::default(),
+            ..packet
+        },
+    )
+}
+
+/// Opens a frame; ARP ends here.
+fn ethernet<'a>(env: &mut Env, on: IfaceId, mac: [u8; 6], bytes: &'a [u8]) -> Option<&'a [u8]> {
+    let Ok(frame) = Frame::parse(bytes) else {
+        env.mib.drop(DropReason::PktTooSmall);
+        return None;
+    };
+    if frame.dst.0 != mac && !frame.dst.is_multicast() {
+        env.mib.drop(DropReason::OtherHost);
+        return None;
+    }
+    match frame.ethertype {
+        ethertype::IPV4 | ethertype::IPV6 => Some(frame.payload),
+        ethertype::ARP => {
+            neigh::arp_input(env, on, frame.payload);
+            None
+        }
+        _ => {
+            env.mib.drop(DropReason::UnhandledProto);
+            None
+        }
+    }
+}
+
+fn parse<'a>(env: &mut Env, bytes: &'a [u8]) -> Option<ip::Packet<'a>> {
+    use Malformed::*;
+    let v4 = match bytes.first().map(|byte| byte >> 4) {
+        Some(4) => true,
+        Some(6) => false,
+        _ => {
+            env.mib.drop(DropReason::UnhandledProto);
+            return None;
+        }
+    };
+    env.mib.inc(version(v4, Counter::IpInReceives, Counter::Ip6InReceives));
+    let what = match ip::Packet::parse(bytes) {
+        Ok(packet) => return Some(packet),
+        Err(what) => what,
+    };
+    let (reason, counter) = match what {
+        Ipv4ChecksumWrong => {
+            env.mib.inc(Counter::IpExtInCsumErrors);
+            (DropReason::IpCsum, Counter::IpInHdrErrors)
+        }
+        Ipv4HeaderTruncated | Ipv6HeaderTruncated => (
+            DropReason::PktTooSmall,
+            version(v4, Counter::IpInHdrErrors, Counter::Ip6InHdrErrors),
+        ),
+        Ipv4TotalLengthTooLarge | Ipv6PayloadLengthTooLarge => (
+            DropReason::PktTooSmall,
+            version(v4, Counter::IpExtInTruncatedPkts, Counter::Ip6InTruncatedPkts),
+        ),
+        Ipv6ExtensionTruncated | Ipv6HopByHopNotFirst | Ipv6TooManyExtensions | Ipv6OptionLengthWrong => {
+            (DropReason::Ipv6BadExthdr, Counter::Ip6InHdrErrors)
+        }
+        _ => (
+            DropReason::IpInHdr,
+            version(v4, Counter::IpInHdrErrors, Counter::Ip6InHdrErrors),
+        ),
+    };
+    env.mib.inc(counter);
+    env.mib.drop(reason);
+    None
+}
+
+fn count_ecn(env: &mut Env, v4: bool, ecn: u8) {
+    let (four, six) = match ecn {
+        0 => (Counter::IpExtInNoECTPkts, Counter::Ip6InNoECTPkts),
+        1 => (Counter::IpExtInECT1Pkts, Counter::Ip6InECT1Pkts),
+        2 => (Counter::IpExtInECT0Pkts, Counter::Ip6InECT0Pkts),
+        _ => (Counter::IpExtInCEPkts, Counter::Ip6InCEPkts),
+    };
+    env.mib.inc(version(v4, four, six));
+}
+
+/// Addresses that no packet may have on this interface (Linux: the martians of `ip_route_input_slow`,
+/// `fib_validate_source`, `ip6_rcv_core`).
+fn bad_addresses(env: &Env, on: IfaceId, view: &ip::Packet<'_>) -> Option<DropReason> {
+    let (src, dst) = (view.src, view.dst);
+    if view.source_routed {
+        return Some(DropReason::IpInHdr);
+    }
+    if src.is_multicast() || matches!(src, IpAddr::V4(a) if a.is_broadcast()) {
+        return Some(DropReason::IpInvalidSource);
+    }
+    // Nobody yet: DHCP's DISCOVER, IPv6's duplicate address detection.
+    let nobody_may = dst.is_multicast() || matches!(dst, IpAddr::V4(a) if a.is_broadcast());
+    if src.is_unspecified() && !nobody_may {
+        return Some(DropReason::IpInvalidSource);
+    }
+    if dst.is_unspecified() || matches!(dst, IpAddr::V4(a) if a.octets()[0] == 0) {
+        return Some(DropReason::IpInvalidDest);
+    }
+    if on == LOOPBACK {
+        return None;
+    }
+    let localnet = src.is_loopback() || dst.is_loopback();
+    if localnet && !(src.is_ipv4() && env.sysctl.route_localnet != 0) {
+        return Some(DropReason::IpLocalnet);
+    }
+    if src.is_ipv4() {
+        if env.sysctl.accept_local == 0 && env.ip.own.contains_key(&src) {
+            return Some(DropReason::IpLocalSource);
+        }
+        let filter = env.sysctl.rp_filter;
+        if filter != 0 && !src.is_unspecified() {
+            let back = env.ip.iface_towards(src);
+            let fine = if filter == 1 { back == Some(on) } else { back.is_some() };
+            if !fine {
+                return Some(DropReason::IpRpfilter);
+            }
+        }
+    }
+    None
+}
+
+/// Ours, everybody's, a transparent interface's; or somebody else's.
+fn classify<'a>(env: &mut Env, on: IfaceId, view: &ip::Packet<'a>, meta: RxMeta) -> Option<Packet<'a>> {
+    let v4 = view.src.is_ipv4();
+    let local = env.ip.is_local(view.dst);
+    let broadcast = !local && env.ip.is_broadcast(view.dst);
+    let packet = Packet {
+        iface: on,
+        src: view.src,
+        dst: view.dst,
+        protocol: view.protocol,
+        hop_limit: view.hop_limit,
+        tos: view.tos,
+        local,
+        multicast: broadcast || view.dst.is_multicast(),
+        payload: view.payload,
+        bytes: view.bytes,
+        meta,
+    };
+    if broadcast {
+        env.mib.inc(Counter::IpExtInBcastPkts);
+    } else if packet.multicast {
+        env.mib
+            .inc(version(v4, Counter::IpExtInMcastPkts, Counter::Ip6InMcastPkts));
+    }
+    if local || packet.multicast || env.ip.is_transparent(on) {
+        return Some(packet);
+    }
+    let forwards = if v4 {
+        env.sysctl.ip_forward
+    } else {
+        env.sysctl.ipv6_forwarding
+    };
+    if forwards == 0 {
+        env.mib
+            .inc(version(v4, Counter::IpInAddrErrors, Counter::Ip6InAddrErrors));
+        env.mib.drop(DropReason::IpInAddrErrors);
+        return None;
+    }
+    forward(env, &packet, view);
+    None
+}
+
+/// Hands a whole packet to its transport.
+fn deliver<'a>(env: &mut Env, packet: Packet<'a>) -> Option<Delivery<'a>> {
+    let v4 = packet.src.is_ipv4();
+    env.mib.inc(version(v4, Counter::IpInDelivers, Counter::Ip6InDelivers));
+    match (packet.protocol, packet.src, packet.dst) {
+        (protocol::TCP, ..) if packet.multicast => {
+            env.mib.drop(DropReason::Multicast);
+            None
+        }
+        (protocol::TCP, ..) => Some(Delivery::Tcp(packet)),
+        (protocol::UDP, ..) => Some(Delivery::Udp(packet)),
+        (protocol::ICMP, IpAddr::V4(_), _) => icmp::input_v4(env, packet),
+        (protocol::ICMPV6, IpAddr::V6(src), IpAddr::V6(dst)) => icmp::input_v6(env, packet, src, dst),
+        (protocol::NO_NEXT_HEADER, IpAddr::V6(_), _) => None,
+        _ => {
+            env.mib
+                .inc(version(v4, Counter::IpInUnknownProtos, Counter::Ip6InUnknownProtos));
+            env.mib.drop(DropReason::IpNoproto);
+            Ip::queue_icmp_error(env, Problem::Protocol, &packet);
+            None
+        }
+    }
+}
+
+/// Sends a packet on to where it is going (RFC 1812 §5.2; Linux: `ip_forward`, `ip6_forward`).
+fn forward(env: &mut Env, packet: &Packet<'_>, view: &ip::Packet<'_>) {
+    let v4 = packet.src.is_ipv4();
+    if is_link_local(packet.src) || is_link_local(packet.dst) || packet.src.is_unspecified() {
+        env.mib
+            .inc(version(v4, Counter::IpInAddrErrors, Counter::Ip6InAddrErrors));
+        return env.mib.drop(DropReason::IpInAddrErrors);
+    }
+    if packet.hop_limit <= 1 {
+        env.mib
+            .inc(version(v4, Counter::IpInHdrErrors, Counter::Ip6InHdrErrors));
+        env.mib.drop(DropReason::TtlExpired);
+        return Ip::queue_icmp_error(env, Problem::HopLimit, packet);
+    }
+    let Ok(route) = env.ip.route(packet.dst, Some(packet.src)) else {
+        env.mib
+            .inc(version(v4, Counter::IpExtInNoRoutes, Counter::Ip6InNoRoutes));
+        env.mib.drop(DropReason::IpInNoroutes);
+        return Ip::queue_icmp_error(env, Problem::Unreachable(Unreachable::Network), packet);
+    };
+    let mut bytes = packet.bytes.to_vec();
+    if v4 {
+        ipv4::decrement_ttl(&mut bytes);
+    } else if let Some(hop_limit) = bytes.get_mut(7) {
+        *hop_limit -= 1;
+    }
+    let mut offload = Offload::default();
+    if packet.meta.csum == RxCsum::Partial
+        && let Some(field) = checksum_field(packet.protocol)
+    {
+        match route.csum_offload {
+            true => offload.csum = Some((view.header_len as u16, field)),
+            false => finish_checksum(&mut bytes[view.header_len..], field),
+        }
+    }
+    let room = route.mtu as usize;
+    let fits = match packet.meta.gso_size {
+        // The device cuts it again on the way out, if it can.
+        Some(size) if bytes.len() > room && bytes.len() <= route.gso_max_size as usize => {
+            offload.gso = Some(size);
+            true
+        }
+        _ => bytes.len() <= room,
+    };
+    env.mib
+        .inc(version(v4, Counter::IpForwDatagrams, Counter::Ip6OutForwDatagrams));
+    if fits {
+        let _ = Ip::push_reply(env, Queued::Packet { route, bytes, offload });
+    } else if view.dont_fragment || offload.csum.is_some() {
+        env.mib
+            .inc(version(v4, Counter::IpFragFails, Counter::Ip6InTooBigErrors));
+        env.mib.drop(DropReason::PktTooBig);
+        Ip::queue_icmp_error(env, Problem::TooBig(route.mtu), packet);
+    } else {
+        let spec = HeaderSpec {
+            src: packet.src,
+            dst: packet.dst,
+            protocol: packet.protocol,
+            ttl: packet.hop_limit - 1,
+            tos: packet.tos,
+            dont_fragment: false,
+        };
+        let id = u16::from_be_bytes([bytes[4], bytes[5]]);
+        let whole = view.fragment.unwrap_or(Fragment {
+            id: id.into(),
+            offset: 0,
+            more: false,
+        });
+        let _ = Ip::queue_fragments(env, &route, &spec, whole, &bytes[view.header_len..]);
+    }
+}
+
+fn is_link_local(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(a) if a.is_unicast_link_local())
+}
+
+fn checksum_field(protocol: u8) -> Option<u16> {
+    match protocol {
+        protocol::TCP => Some(tcp::CHECKSUM_OFFSET as u16),
+        protocol::UDP => Some(udp::CHECKSUM_OFFSET as u16),
+        _ => None,
+    }
+}
+
+/// Completes a partial checksum: the field holds the pseudo-header's sum.
+fn finish_checksum(transport: &mut [u8], field: u16) {
+    let field = usize::from(field);
+    let sum = Sum::of(transport).finish_udp();
+    if let Some(room) = transport.get_mut(field..field + 2) {
+        room.copy_from_slice(&sum.to_be_bytes());
+    }
+}

@@ -1,0 +1,290 @@
+//! The socket calls, in Rust's terms: `Err` is errno.
+
+use crate::fd::{File, Socket};
+use crate::world::{self, Guard, World};
+use estab_engine::{Family, Kind, Readiness, RecvFlags, SendFlags, Shutdown, Sock, SockError, SockOption};
+use std::net::SocketAddr;
+
+/// Linux's number for what went wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Errno(pub(crate) i32);
+
+pub(crate) type Result<T> = std::result::Result<T, Errno>;
+
+impl From<SockError> for Errno {
+    fn from(error: SockError) -> Errno {
+        Errno(error.errno())
+    }
+}
+
+/// One call that does not wait.
+pub(crate) fn now<T>(call: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+    let mut guard = world::lock();
+    let world = guard.as_mut().ok_or(Errno(libc::ENOTCONN))?;
+    let result = call(world);
+    world.settle();
+    drop(world::let_others_see(guard));
+    result
+}
+
+/// One call on a socket that does not wait.
+pub(crate) fn on<T>(fd: i32, call: impl FnOnce(&mut Sock<'_>) -> estab_engine::Result<T>) -> Result<T> {
+    now(|world| {
+        let id = world.files.socket(fd)?.id;
+        let now = world.now();
+        Ok(call(&mut world.stack.sock(now, id)?)?)
+    })
+}
+
+/// One call that waits while it gives EAGAIN, unless the socket or the caller says not to.
+fn waiting<T>(fd: i32, dont_wait: bool, mut call: impl FnMut(&mut World, Socket) -> Result<T>) -> Result<T> {
+    let mut guard: Guard = world::lock();
+    loop {
+        let world = guard.as_mut().ok_or(Errno(libc::EBADF))?;
+        let socket = world.files.socket(fd)?;
+        let result = call(world, socket);
+        world.settle();
+        if result.as_ref().err() != Some(&Errno(libc::EAGAIN)) || dont_wait || socket.nonblocking {
+            // A thread that slept lets time go on by reading the clock; any other shows what it did right away.
+            if result.is_ok() {
+                drop(world::let_others_see_unless_returning(guard));
+            }
+            return result;
+        }
+        world::not_yet(world);
+        guard = world::sleep(guard);
+    }
+}
+
+pub(crate) fn socket(domain: i32, kind: i32, protocol: i32) -> Result<i32> {
+    let family = match domain {
+        libc::AF_INET => Family::V4,
+        libc::AF_INET6 => Family::V6,
+        _ => return Err(Errno(libc::EAFNOSUPPORT)),
+    };
+    let nonblocking = kind & libc::SOCK_NONBLOCK != 0;
+    let of = match (kind & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC), protocol) {
+        (libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP) => Kind::Stream,
+        (libc::SOCK_DGRAM, 0 | libc::IPPROTO_UDP) => Kind::Datagram,
+        _ => return Err(Errno(libc::EPROTONOSUPPORT)),
+    };
+    now(|world| {
+        world.read_sysctls();
+        let id = world.stack.socket(family, of)?;
+        world.files.add(File::Socket(Socket {
+            id,
+            domain,
+            nonblocking,
+            inq: false,
+        }))
+    })
+}
+
+/// The address as a socket of its domain takes it: an IPv6 socket may be given a mapped IPv4 one.
+fn unmapped(addr: SocketAddr) -> SocketAddr {
+    match addr.ip() {
+        std::net::IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
+            Some(v4) => SocketAddr::from((v4, addr.port())),
+            None => addr,
+        },
+        std::net::IpAddr::V4(_) => addr,
+    }
+}
+
+pub(crate) fn bind(fd: i32, addr: SocketAddr) -> Result<()> {
+    on(fd, |sock| sock.bind(unmapped(addr)))
+}
+
+pub(crate) fn listen(fd: i32, backlog: i32) -> Result<()> {
+    on(fd, |sock| sock.listen(backlog))
+}
+
+pub(crate) fn connect(fd: i32, addr: SocketAddr) -> Result<()> {
+    let nonblocking = now(|world| {
+        let socket = world.files.socket(fd)?;
+        let now = world.now();
+        world.stack.sock(now, socket.id)?.connect(unmapped(addr))?;
+        Ok(socket.nonblocking)
+    })?;
+    let outcome = waiting(fd, false, |world, socket| {
+        let now = world.now();
+        let mut sock = world.stack.sock(now, socket.id)?;
+        let level = sock.readiness();
+        if level.contains(Readiness::ERROR) || level.contains(Readiness::HANGUP) {
+            return Err(sock.take_error().map_or(Errno(libc::ECONNABORTED), Errno::from));
+        }
+        if level.contains(Readiness::WRITABLE) {
+            Ok(())
+        } else {
+            Err(Errno(libc::EAGAIN))
+        }
+    });
+    match outcome {
+        Err(Errno(libc::EAGAIN)) if nonblocking => Err(Errno(libc::EINPROGRESS)),
+        other => other,
+    }
+}
+
+pub(crate) fn accept(fd: i32) -> Result<(i32, SocketAddr, i32)> {
+    waiting(fd, false, |world, listener| {
+        let now = world.now();
+        let (id, peer) = world.stack.sock(now, listener.id)?.accept()?;
+        let domain = listener.domain;
+        let fd = world.files.add(File::Socket(Socket {
+            id,
+            domain,
+            nonblocking: false,
+            inq: listener.inq,
+        }))?;
+        Ok((fd, peer, domain))
+    })
+}
+
+fn recv_flags(flags: i32) -> RecvFlags {
+    RecvFlags {
+        peek: flags & libc::MSG_PEEK != 0,
+        oob: flags & libc::MSG_OOB != 0,
+        trunc: flags & libc::MSG_TRUNC != 0,
+    }
+}
+
+/// Receives into `buf`: bytes, and where a datagram came from.
+pub(crate) fn recv(fd: i32, buf: &mut [u8], flags: i32) -> Result<(usize, Option<SocketAddr>)> {
+    if flags & libc::MSG_ERRQUEUE != 0 {
+        return Err(Errno(libc::EAGAIN));
+    }
+    waiting(fd, flags & libc::MSG_DONTWAIT != 0, |world, socket| {
+        let now = world.now();
+        let mut sock = world.stack.sock(now, socket.id)?;
+        Ok((sock.recv(buf, recv_flags(flags))?, None))
+    })
+}
+
+/// Bytes still to be read, an end that was not read yet counted as one: what TCP_INQ tells.
+pub(crate) fn inq(fd: i32) -> Result<i32> {
+    on(fd, |sock| {
+        let queued = sock.recv_queued();
+        let ended = sock.readiness().contains(Readiness::READ_HANGUP);
+        Ok(queued as i32 + i32::from(ended && queued == 0))
+    })
+}
+
+/// Sends all of `data`, waiting for room unless told not to; the bytes taken.
+pub(crate) fn send(fd: i32, data: &[u8], flags: i32) -> Result<usize> {
+    let how = SendFlags {
+        more: flags & libc::MSG_MORE != 0,
+        oob: flags & libc::MSG_OOB != 0,
+        eor: flags & libc::MSG_EOR != 0,
+    };
+    let mut taken = 0;
+    let result = waiting(fd, flags & libc::MSG_DONTWAIT != 0, |world, socket| {
+        let now = world.now();
+        loop {
+            taken += world.stack.sock(now, socket.id)?.send(&data[taken..], how)?;
+            if taken >= data.len() {
+                return Ok(taken);
+            }
+        }
+    });
+    match result {
+        // What was taken before the failure counts; the failure shows at the next call.
+        Err(_) if taken > 0 => Ok(taken),
+        other => other,
+    }
+}
+
+pub(crate) fn shutdown(fd: i32, how: i32) -> Result<()> {
+    let how = match how {
+        libc::SHUT_RD => Shutdown::Read,
+        libc::SHUT_WR => Shutdown::Write,
+        libc::SHUT_RDWR => Shutdown::Both,
+        _ => return Err(Errno(libc::EINVAL)),
+    };
+    on(fd, |sock| sock.shutdown(how))
+}
+
+pub(crate) fn close(fd: i32) -> Result<()> {
+    now(|world| {
+        world.epoll_forget(fd);
+        if let File::Socket(socket) = world.files.remove(fd)? {
+            let now = world.now();
+            world.stack.sock(now, socket.id)?.close();
+        }
+        Ok(())
+    })
+}
+
+/// F_GETFL and F_SETFL; other commands succeed without effect.
+pub(crate) fn fcntl(fd: i32, command: i32, argument: i32) -> Result<i32> {
+    now(|world| match command {
+        libc::F_GETFL => {
+            let nonblocking = world.files.socket(fd).is_ok_and(|s| s.nonblocking);
+            Ok(libc::O_RDWR | if nonblocking { libc::O_NONBLOCK } else { 0 })
+        }
+        libc::F_SETFL => {
+            world.files.get(fd)?;
+            if let Ok(socket) = world.files.socket_mut(fd) {
+                socket.nonblocking = argument & libc::O_NONBLOCK != 0;
+            }
+            Ok(0)
+        }
+        _ => world.files.get(fd).map(|_| 0),
+    })
+}
+
+/// FIONREAD (SIOCINQ), SIOCOUTQ, SIOCOUTQNSD and FIONBIO.
+pub(crate) fn ioctl(fd: i32, request: u64, argument: Option<&mut i32>) -> Result<i32> {
+    const SIOCOUTQNSD: u64 = 0x894B;
+    let argument = argument.ok_or(Errno(libc::EFAULT))?;
+    match request {
+        libc::FIONREAD => *argument = on(fd, |sock| Ok(sock.recv_queued() as i32))?,
+        libc::TIOCOUTQ => *argument = on(fd, |sock| Ok(sock.send_queued() as i32))?,
+        SIOCOUTQNSD => *argument = on(fd, |sock| sock.info().map(|info| info.notsent_bytes as i32))?,
+        libc::FIONBIO => {
+            let nonblocking = *argument != 0;
+            now(|world| world.files.socket_mut(fd).map(|s| s.nonblocking = nonblocking))?;
+        }
+        _ => return Err(Errno(libc::ENOTTY)),
+    }
+    Ok(0)
+}
+
+/// Sets a socket option of the engine.
+pub(crate) fn set(fd: i32, option: SockOption) -> Result<()> {
+    on(fd, |sock| sock.set_option(option))
+}
+
+/// Reads a socket option of the engine.
+pub(crate) fn get(fd: i32, like: SockOption) -> Result<SockOption> {
+    on(fd, |sock| sock.option(like))
+}
+
+/// Moves up to `len` bytes from a socket into a pipe or back (splice(2)).
+pub(crate) fn splice(from: i32, to: i32, len: usize) -> Result<usize> {
+    enum Way {
+        Out(std::sync::Arc<std::sync::Mutex<std::collections::VecDeque<u8>>>),
+        In(std::sync::Arc<std::sync::Mutex<std::collections::VecDeque<u8>>>),
+    }
+    let way = now(
+        |world| match (world.files.get(from)?.clone(), world.files.get(to)?.clone()) {
+            (File::Socket(_), File::Pipe(pipe)) => Ok(Way::Out(pipe)),
+            (File::Pipe(pipe), File::Socket(_)) => Ok(Way::In(pipe)),
+            _ => Err(Errno(libc::EINVAL)),
+        },
+    )?;
+    let poisoned = |_| Errno(libc::EIO);
+    match way {
+        Way::Out(pipe) => {
+            let mut buf = vec![0; len.min(1 << 16)];
+            let (n, _) = recv(from, &mut buf, 0)?;
+            pipe.lock().map_err(poisoned)?.extend(&buf[..n]);
+            Ok(n)
+        }
+        Way::In(pipe) => {
+            let data: Vec<u8> = pipe.lock().map_err(poisoned)?.iter().take(len).copied().collect();
+            let n = send(to, &data, 0)?;
+            pipe.lock().map_err(poisoned)?.drain(..n);
+            Ok(n)
+        }
+    }
+}

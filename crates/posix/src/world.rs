@@ -1,0 +1,279 @@
+//! One stack on a virtual clock: time passes only when a caller waits, packets leave into a queue with the time at
+//! which they left.
+//!
+//! A second thread may block in a call (packetdrill's `0.1...0.2 read(…)`). It sleeps on a condition variable until
+//! something happened, and when its wait is over, time stands still until that thread has read the clock, so that it
+//! sees the moment at which it woke.
+
+use crate::epoll::Epoll;
+use crate::fd::Files;
+use estab_engine::{Config, Event, IfaceConfig, IfaceId, Instant, Medium, RxMeta, Stack};
+use std::cell::Cell;
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Seconds since 1970 when a virtual clock starts.
+const EPOCH: u64 = 1_600_000_000;
+
+/// What a script's stack is told, by `--so_flags`: `local=ADDR remote=ADDR mtu=N sysctls=DIR`.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) local: Vec<(IpAddr, u8)>,
+    pub(crate) mtu: u32,
+    /// A folder that stands for /proc/sys/net/ipv4; read again at each socket().
+    pub(crate) sysctls: Option<PathBuf>,
+}
+
+impl Setup {
+    /// Reads the flags; words that are none of them are ignored.
+    pub(crate) fn parse(flags: &str) -> Setup {
+        let mut setup = Setup {
+            local: Vec::new(),
+            mtu: 1500,
+            sysctls: None,
+        };
+        for (key, value) in flags.split([' ', ',']).filter_map(|word| word.split_once('=')) {
+            match key {
+                "local" => {
+                    if let Ok(ip) = value.parse::<IpAddr>() {
+                        setup.local.push((ip, if ip.is_ipv4() { 16 } else { 64 }));
+                    }
+                }
+                "mtu" => setup.mtu = value.parse().unwrap_or(setup.mtu),
+                "sysctls" => setup.sysctls = Some(value.into()),
+                _ => {}
+            }
+        }
+        if setup.local.is_empty() {
+            setup.local = vec![([192, 168, 0, 1].into(), 16)];
+        }
+        setup
+    }
+}
+
+/// A stack, its clock, its descriptors and the packets that left it.
+pub(crate) struct World {
+    pub(crate) stack: Stack,
+    pub(crate) files: Files,
+    now: Instant,
+    iface: IfaceId,
+    /// Packets that left, and when.
+    pub(crate) sent: VecDeque<(Instant, Vec<u8>)>,
+    sysctls: Option<PathBuf>,
+    known: HashMap<String, String>,
+    buf: Vec<u8>,
+    /// Grows with everything that may end a wait.
+    epoch: u64,
+    /// Threads asleep in a call, and those that woke and have not looked yet or not read the clock yet.
+    asleep: usize,
+    looking: usize,
+    returning: usize,
+}
+
+thread_local! {
+    /// This thread's call has slept and is over; the clock waits for it.
+    static RETURNING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The process's world: packetdrill keeps one at a time.
+pub(crate) static WORLD: Mutex<Option<World>> = Mutex::new(None);
+static CHANGED: Condvar = Condvar::new();
+
+pub(crate) type Guard = MutexGuard<'static, Option<World>>;
+
+/// The world's lock.
+pub(crate) fn lock() -> Guard {
+    // A panic would have aborted the process: the state behind a poisoned lock is whole.
+    WORLD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl World {
+    pub(crate) fn new(setup: Setup) -> World {
+        let config = Config {
+            seed: [7; 32],
+            memory: 8 << 30,
+            unix_time: EPOCH,
+        };
+        let mut stack = Stack::new(Instant::ZERO, config);
+        let iface = stack.add_iface(IfaceConfig {
+            name: "tun0",
+            mtu: setup.mtu,
+            medium: Medium::Ip,
+            gso_max_size: 0,
+            csum_offload: false,
+            transparent: false,
+        });
+        for (addr, prefix) in setup.local {
+            let any: IpAddr = if addr.is_ipv4() {
+                std::net::Ipv4Addr::UNSPECIFIED.into()
+            } else {
+                std::net::Ipv6Addr::UNSPECIFIED.into()
+            };
+            // What can't be used shows at the script's first bind.
+            let _ = stack.add_addr(iface, addr, prefix);
+            let _ = stack.add_route(any, 0, None, iface);
+        }
+        World {
+            stack,
+            files: Files::default(),
+            now: Instant::ZERO,
+            iface,
+            sent: VecDeque::new(),
+            sysctls: setup.sysctls,
+            known: HashMap::new(),
+            buf: vec![0; 70_000],
+            epoch: 0,
+            asleep: 0,
+            looking: 0,
+            returning: 0,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Microseconds since 1970 of a moment.
+    pub(crate) fn unix_micros(&self, at: Instant) -> i64 {
+        (EPOCH * 1_000_000 + at.micros()) as i64
+    }
+
+    /// Takes the settings that changed in the folder that stands for /proc/sys/net/ipv4.
+    pub(crate) fn read_sysctls(&mut self) {
+        let Some(Ok(entries)) = self.sysctls.as_ref().map(std::fs::read_dir) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = format!("net.ipv4.{}", entry.file_name().to_string_lossy());
+            let Ok(value) = std::fs::read_to_string(entry.path()) else {
+                continue;
+            };
+            let value = value.trim().to_string();
+            if self.known.get(&name) != Some(&value) {
+                // Keys that this stack lacks are the scripts' to notice.
+                let _ = self.stack.set_sysctl(&name, &value);
+                self.known.insert(name, value);
+            }
+        }
+    }
+
+    /// A packet arrives.
+    pub(crate) fn arrive(&mut self, packet: &[u8]) {
+        self.stack
+            .handle_packet(self.now, self.iface, packet, RxMeta::default());
+        self.settle();
+    }
+
+    /// Sends what there is to send and hands out what happened.
+    pub(crate) fn settle(&mut self) {
+        while let Some(transmit) = self.stack.poll_transmit(self.now, &mut self.buf) {
+            self.sent.push_back((self.now, self.buf[..transmit.len].to_vec()));
+        }
+        while let Some(event) = self.stack.poll_event() {
+            let Event::Ready(id, _) = event else { continue };
+            let Some(fd) = self.files.of(id) else { continue };
+            for epoll in self.files.epolls() {
+                epoll.lock().unwrap_or_else(PoisonError::into_inner).edge(fd);
+            }
+        }
+        self.epoch += 1;
+    }
+
+    /// The next moment at which something happens by itself.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.stack.poll_timeout()
+    }
+
+    pub(crate) fn epoll_forget(&self, fd: i32) {
+        for epoll in self.files.epolls() {
+            let mut epoll: MutexGuard<'_, Epoll> = epoll.lock().unwrap_or_else(PoisonError::into_inner);
+            epoll.forget(fd);
+        }
+    }
+
+    fn run_timers(&mut self, at: Instant) {
+        self.now = self.now.max(at);
+        self.stack.handle_timeout(self.now);
+        self.settle();
+    }
+}
+
+/// Lets sleeping threads see what happened, and waits until those whose wait is over have read the clock.
+pub(crate) fn let_others_see(mut guard: Guard) -> Guard {
+    if let Some(world) = guard.as_mut()
+        && world.asleep > 0
+    {
+        world.looking = world.asleep;
+        CHANGED.notify_all();
+        while guard.as_ref().is_some_and(|w| w.looking + w.returning > 0) {
+            guard = CHANGED.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+    guard
+}
+
+/// The same for a call's end: a thread that slept itself is the one that is waited for, and must not wait.
+pub(crate) fn let_others_see_unless_returning(guard: Guard) -> Guard {
+    if RETURNING.get() { guard } else { let_others_see(guard) }
+}
+
+/// Lets time pass until `until`, or until `enough` says so after something happened.
+pub(crate) fn advance(mut guard: Guard, until: Instant, mut enough: impl FnMut(&mut World) -> bool) -> Guard {
+    loop {
+        guard = let_others_see(guard);
+        let Some(world) = guard.as_mut() else { return guard };
+        if enough(world) {
+            return guard;
+        }
+        match world.next() {
+            Some(next) if next <= until => world.run_timers(next),
+            _ => {
+                world.now = world.now.max(until);
+                return guard;
+            }
+        }
+    }
+}
+
+/// Sleeps until something happened. Only for threads beside the one that lets time pass.
+pub(crate) fn sleep(mut guard: Guard) -> Guard {
+    let Some(world) = guard.as_mut() else { return guard };
+    let epoch = world.epoch;
+    world.asleep += 1;
+    RETURNING.set(true);
+    loop {
+        guard = CHANGED.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        let Some(world) = guard.as_mut() else { return guard };
+        if world.epoch == epoch && world.looking == 0 {
+            continue;
+        }
+        world.asleep -= 1;
+        world.looking = world.looking.saturating_sub(1);
+        // Until this thread sleeps again or reads the clock, time stands still.
+        world.returning += 1;
+        return guard;
+    }
+}
+
+/// This thread, which slept, will sleep again.
+pub(crate) fn not_yet(world: &mut World) {
+    if RETURNING.replace(false) {
+        world.returning -= 1;
+        CHANGED.notify_all();
+    }
+}
+
+/// Reads the clock, which ticks a microsecond at each reading.
+pub(crate) fn read_clock(mut guard: Guard) -> i64 {
+    if let Some(world) = guard.as_mut() {
+        not_yet(world);
+    }
+    let Some(now) = guard.as_ref().map(World::now) else {
+        return 0;
+    };
+    let guard = advance(guard, now + Duration::from_micros(1), |_| false);
+    guard.as_ref().map_or(0, |world| world.unix_micros(world.now()))
+}
