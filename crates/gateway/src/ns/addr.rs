@@ -34,13 +34,17 @@ const IPV6: [u16; 3] = [0xfd65, 0x7374, 0x6162];
 
 /// The first IPv4 network of ours that overlaps no route of this network namespace.
 pub fn pick_ipv4() -> Subnet<Ipv4Addr> {
-    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    free_ipv4(&std::fs::read_to_string("/proc/net/route").unwrap_or_default())
+}
+
+fn free_ipv4(routes: &str) -> Subnet<Ipv4Addr> {
     let taken: Vec<(u32, u32)> = routes.lines().skip(1).filter_map(ipv4_route).collect();
-    let net = IPV4.into_iter().find(|net| {
+    let free = |net: &[u8; 3]| {
         let ours = u32::from(Ipv4Addr::new(net[0], net[1], net[2], 0));
+        // Networks overlap when they agree in the bits that both fix.
         !taken.iter().any(|&(dst, mask)| (ours ^ dst) & mask & 0xffff_ff00 == 0)
-    });
-    let [a, b, c] = net.unwrap_or(IPV4[0]);
+    };
+    let [a, b, c] = IPV4.into_iter().find(free).unwrap_or(IPV4[0]);
     let address = |last| Ipv4Addr::new(a, b, c, last);
     Subnet {
         guest: address(15),
@@ -60,10 +64,15 @@ fn ipv4_route(line: &str) -> Option<(u32, u32)> {
 
 /// The first IPv6 network of ours that is no route of this network namespace.
 pub fn pick_ipv6() -> Subnet<Ipv6Addr> {
-    let routes = std::fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
+    free_ipv6(&std::fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default())
+}
+
+fn free_ipv6(routes: &str) -> Subnet<Ipv6Addr> {
     let [a, b, c] = IPV6;
-    let prefix = |subnet: u16| format!("{a:04x}{b:04x}{c:04x}{subnet:04x}");
-    let free = |&subnet: &u16| !routes.lines().any(|line| line.starts_with(&prefix(subnet)));
+    let free = |&subnet: &u16| {
+        let prefix = format!("{a:04x}{b:04x}{c:04x}{subnet:04x}");
+        !routes.lines().any(|line| line.starts_with(&prefix))
+    };
     let subnet = (0..256).find(free).unwrap_or(0);
     let address = |last| Ipv6Addr::new(a, b, c, subnet, 0, 0, 0, last);
     Subnet {
@@ -101,5 +110,74 @@ impl<A: Copy + Into<IpAddr>> Subnet<A> {
             ));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n";
+
+    fn route(dst: [u8; 4], mask: [u8; 4]) -> String {
+        let hex = |bytes: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(bytes));
+        format!("eth0\t{}\t00000000\t0001\t0\t0\t0\t{}\t0\t0\t0\n", hex(dst), hex(mask))
+    }
+
+    #[test]
+    fn a_network_that_overlaps_no_route_is_picked() {
+        let default = route([0; 4], [0; 4]);
+        let guest = |routes: String| free_ipv4(&(HEADER.to_owned() + &default + &routes)).guest;
+        assert_eq!(guest(String::new()), Ipv4Addr::new(10, 0, 2, 15));
+        assert_eq!(
+            guest(route([10, 0, 2, 128], [255, 255, 255, 128])),
+            Ipv4Addr::new(10, 101, 116, 15)
+        );
+        assert_eq!(
+            guest(route([10, 0, 0, 0], [255, 0, 0, 0])),
+            Ipv4Addr::new(172, 29, 65, 15)
+        );
+        assert_eq!(
+            guest(route([192, 168, 1, 0], [255, 255, 255, 0])),
+            Ipv4Addr::new(10, 0, 2, 15)
+        );
+    }
+
+    #[test]
+    fn ipv6_subnets_are_counted_up() {
+        let taken = "fd657374616200000000000000000000 40 0 00 0 0 0 0 0 estab0\n";
+        assert_eq!(free_ipv6("").guest, "fd65:7374:6162::15".parse::<Ipv6Addr>().unwrap());
+        assert_eq!(
+            free_ipv6(taken).gateway,
+            "fd65:7374:6162:1::1".parse::<Ipv6Addr>().unwrap()
+        );
+    }
+
+    #[test]
+    fn impossible_networks_are_refused() {
+        let good = free_ipv4("");
+        good.check().unwrap();
+        free_ipv6("").check().unwrap();
+        let outside = Subnet {
+            gateway: Ipv4Addr::new(10, 0, 3, 1),
+            ..good
+        };
+        let same = Subnet {
+            host: good.guest,
+            ..good
+        };
+        let multicast = Subnet {
+            guest: Ipv4Addr::new(224, 0, 0, 1),
+            ..good
+        };
+        for bad in [
+            outside,
+            same,
+            multicast,
+            Subnet { prefix: 0, ..good },
+            Subnet { prefix: 31, ..good },
+        ] {
+            assert!(bad.check().is_err(), "{bad:?}");
+        }
     }
 }

@@ -220,10 +220,9 @@ fn set_sysctl(key: &str, value: &str) -> io::Result<()> {
 fn allow_ping(warnings: &mut Vec<String>) {
     const KEY: &str = "net.ipv4.ping_group_range";
     let own = rustix::process::getegid().as_raw();
-    if set_sysctl(KEY, "0 2147483647").is_err() {
-        if let Err(err) = set_sysctl(KEY, &format!("{own} {own}")) {
-            warnings.push(format!("cannot set {KEY} in the guest: {err}; ping needs root there"));
-        }
+    let all = set_sysctl(KEY, "0 2147483647");
+    if let Err(err) = all.or_else(|_| set_sysctl(KEY, &format!("{own} {own}"))) {
+        warnings.push(format!("cannot set {KEY} in the guest: {err}; ping needs root there"));
     }
 }
 
@@ -281,5 +280,35 @@ fn receive(control: &OwnedFd) -> io::Result<Option<u8>> {
             Err(rustix::io::Errno::INTR) => continue,
             Err(err) => Err(err.into()),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_of_all_ids_keeps_the_holes_of_a_container() {
+        assert_eq!(identity("         0          0 4294967295\n"), "0 0 4294967295\n");
+        assert_eq!(identity("0 100000 1000\n1001 1001 1\n"), "0 0 1000\n1001 1001 1\n");
+    }
+
+    #[test]
+    fn reports_survive_the_socket() {
+        let failure = failed(Stage::Tun, "open it", &io::Error::from_raw_os_error(libc::EACCES));
+        let Some(Report::Failed(back)) = Report::decode(&Report::Failed(failure).encode()) else {
+            panic!("no failure")
+        };
+        assert!(back.stage == Stage::Tun && back.errno == libc::EACCES && back.step == "open it");
+        let warnings = vec!["one".to_owned(), "two".to_owned()];
+        let Some(Report::Ready(back)) = Report::decode(&Report::Ready(warnings.clone()).encode()) else {
+            panic!("not ready")
+        };
+        assert_eq!(back, warnings);
+        assert!(matches!(
+            Report::decode(&Report::Unshared.encode()),
+            Some(Report::Unshared)
+        ));
+        assert!(Report::decode(b"").is_none());
     }
 }

@@ -155,6 +155,58 @@ pub(super) fn exec(command: &OsStr, cause: io::Error) -> LaunchError {
             LaunchError::NotExecutable { command: name, cause }
         }
         Some(libc::ENOENT | libc::ENOTDIR) => LaunchError::NotFound(name),
+        // What execvp says when a folder of PATH is closed to us, too, though the command is in none.
+        Some(libc::EACCES) if !is_path && !in_path(command) => LaunchError::NotFound(name),
         _ => LaunchError::NotExecutable { command: name, cause },
+    }
+}
+
+fn in_path(name: &OsStr) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forbidden(errno: i32, set: &[(&str, &str)]) -> String {
+        let read = |key: &str| {
+            set.iter()
+                .find(|(name, _)| *name == key)
+                .map(|(_, value)| (*value).to_owned())
+        };
+        user_namespace(&io::Error::from_raw_os_error(errno), &read).to_string()
+    }
+
+    #[test]
+    fn what_forbids_namespaces_is_named() {
+        let clone = forbidden(libc::EPERM, &[("kernel/unprivileged_userns_clone", "0")]);
+        assert!(clone.starts_with("kernel.unprivileged_userns_clone = 0 "), "{clone}");
+        let apparmor = forbidden(
+            libc::EACCES,
+            &[(APPARMOR, "1"), ("kernel/unprivileged_userns_clone", "1")],
+        );
+        assert!(
+            apparmor.starts_with("kernel.apparmor_restrict_unprivileged_userns = 1 "),
+            "{apparmor}"
+        );
+        let max = forbidden(
+            libc::ENOSPC,
+            &[("user/max_user_namespaces", "100"), ("user/max_net_namespaces", "0")],
+        );
+        assert!(max.starts_with("user.max_net_namespaces = 0 "), "{max}");
+        assert!(forbidden(libc::ENOSPC, &[]).contains("too many namespaces"));
+        assert!(forbidden(libc::EPERM, &[]).contains("seccomp"));
+        assert!(forbidden(libc::EINVAL, &[]).contains("CONFIG_USER_NS"));
+    }
+
+    #[test]
+    fn under_apparmor_a_later_refusal_has_the_same_cause() {
+        let read = |key: &str| (key == APPARMOR).then(|| "1".to_owned());
+        let refused = set_up("bring it up".into(), io::Error::from_raw_os_error(libc::EPERM), &read);
+        assert!(refused.to_string().contains("apparmor"), "{refused}");
+        let other = set_up("bring it up".into(), io::Error::from_raw_os_error(libc::EBUSY), &read);
+        assert!(other.to_string().starts_with("cannot bring it up: "), "{other}");
     }
 }

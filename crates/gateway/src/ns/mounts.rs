@@ -67,10 +67,9 @@ fn replace(path: &str, text: &str) -> io::Result<()> {
 /// masked (in containers); the old one, with the host's interfaces, is good enough then.
 fn fresh_sysfs(cgroup: Option<OwnedFd>) {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
-    if mount("sysfs", "/sys", "sysfs", flags, None).is_ok() {
-        if let Some(cgroup) = cgroup {
-            let _ = move_mount(cgroup, "", CWD, CGROUP, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
-        }
+    let mounted = mount("sysfs", "/sys", "sysfs", flags, None);
+    if let (Ok(()), Some(cgroup)) = (mounted, cgroup) {
+        let _ = move_mount(cgroup, "", CWD, CGROUP, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
     }
 }
 
@@ -101,4 +100,29 @@ fn hosts(host: &str, added: &[(IpAddr, String)]) -> String {
         let _ = writeln!(text, "{ip} {name}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolv_conf_keeps_all_but_the_nameservers() {
+        let host = "# a comment\nnameserver 127.0.0.53\nsearch a b\noptions edns0 trust-ad\n";
+        let ours = resolv_conf(host, &[[10, 0, 2, 1].into()]);
+        assert_eq!(
+            ours,
+            "# by estab gateway\nnameserver 10.0.2.1\nsearch a b\noptions edns0 trust-ad\n"
+        );
+    }
+
+    #[test]
+    fn hosts_are_added_behind_a_last_line_without_end() {
+        let added = [([10, 0, 2, 1].into(), "gateway.estab".to_owned())];
+        assert_eq!(
+            hosts("127.0.0.1 localhost", &added),
+            "127.0.0.1 localhost\n10.0.2.1 gateway.estab\n"
+        );
+        assert_eq!(hosts("", &added), "10.0.2.1 gateway.estab\n");
+    }
 }
