@@ -1,0 +1,269 @@
+//! TCP options: what is read from a list, and how one is written.
+use estab_wire::tcp::{FastOpen, OptionIter, OptionWriter, Options, RawOption, SackBlocks, Timestamps, kind};
+use proptest::prelude::*;
+
+fn syn(bytes: &[u8]) -> Options {
+    Options::parse(bytes, true)
+}
+
+#[test]
+fn a_linux_syn() {
+    let bytes = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7];
+    let options = Options {
+        mss: Some(1460),
+        window_scale: Some(7),
+        sack_permitted: true,
+        timestamps: Some(Timestamps { val: 1, ecr: 0 }),
+        ..Options::default()
+    };
+    assert_eq!(syn(&bytes), options);
+    let mut buf = [0; 40];
+    assert_eq!(options.write(&mut buf), Some(20));
+    assert_eq!(buf[..20], bytes, "and written as Linux writes it");
+}
+
+#[test]
+fn only_a_syn_negotiates() {
+    let bytes = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7, 34, 2];
+    let options = Options::parse(&bytes, false);
+    assert_eq!(
+        options,
+        Options {
+            timestamps: Some(Timestamps { val: 1, ecr: 0 }),
+            ..Options::default()
+        }
+    );
+}
+
+/// As Linux's tcp_parse_options: what came before a bad length stays, what comes after it is not looked at.
+#[test]
+fn a_bad_length_ends_the_list() {
+    for (name, tail) in [
+        ("0", &[99u8, 0, 3, 3, 7][..]),
+        ("1", &[99, 1, 3, 3, 7]),
+        ("beyond the end", &[99, 6, 3, 3, 7]),
+        ("missing", &[99]),
+        ("a window scale cut", &[3, 3]),
+    ] {
+        let bytes = [&[2, 4, 5, 0xb4], tail].concat();
+        let options = syn(&bytes);
+        assert_eq!((options.mss, options.window_scale), (Some(1460), None), "length {name}");
+    }
+}
+
+#[test]
+fn what_is_not_known_or_of_a_wrong_length_is_passed_over() {
+    let table: &[(&str, &[u8])] = &[
+        ("unknown kind", &[99, 4, 1, 2]),
+        ("unknown kind without data", &[99, 2]),
+        ("MSS of 3 bytes", &[2, 5, 5, 5, 5]),
+        ("MSS 0", &[2, 4, 0, 0]),
+        ("window scale of 2 bytes", &[3, 4, 7, 7]),
+        ("SACK permitted with data", &[4, 3, 0]),
+        ("timestamps cut short", &[8, 6, 1, 1, 1, 1]),
+        ("SACK without blocks", &[5, 2]),
+        ("SACK with half a block", &[5, 6, 1, 1, 1, 1]),
+        (
+            "SACK with a block and a half",
+            &[5, 14, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3],
+        ),
+        ("odd cookie", &[34, 7, 1, 2, 3, 4, 5]),
+        ("short cookie", &[34, 4, 1, 2]),
+        (
+            "long cookie",
+            &[34, 20, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9],
+        ),
+        ("another experiment", &[254, 4, 0xf9, 0x88]),
+        ("an experiment without number", &[254, 3, 0xf9]),
+        ("short MD5", &[19, 4, 1, 2]),
+        ("TCP-AO", &[29, 4, 1, 2]),
+    ];
+    for (name, bytes) in table {
+        let bytes = [*bytes, &[1, 3, 3, 7]].concat();
+        assert_eq!(
+            syn(&bytes),
+            Options {
+                window_scale: Some(7),
+                ..Options::default()
+            },
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn the_list_ends_where_it_says() {
+    assert_eq!(syn(&[0, 2, 4, 5, 0xb4]), Options::default());
+    assert_eq!(syn(&[1, 1, 0, 3, 3, 7]), Options::default());
+}
+
+#[test]
+fn the_last_of_a_kind_counts() {
+    assert_eq!(syn(&[2, 4, 1, 0, 2, 4, 2, 0]).mss, Some(512));
+    let mut twice = vec![1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+    twice.extend([8, 10, 0, 0, 0, 3, 0, 0, 0, 4]);
+    assert_eq!(syn(&twice).timestamps, Some(Timestamps { val: 3, ecr: 4 }));
+}
+
+#[test]
+fn sack_blocks() {
+    let mut bytes = vec![1, 1, 5, 34];
+    for n in 1..=8u32 {
+        bytes.extend(n.to_be_bytes());
+    }
+    let options = Options::parse(&bytes, false);
+    assert_eq!(*options.sack, [(1, 2), (3, 4), (5, 6), (7, 8)]);
+    let mut buf = [0; 40];
+    assert_eq!(options.write(&mut buf), Some(36));
+    assert_eq!(buf[..36], bytes);
+
+    let mut sack = options.sack;
+    assert!(!sack.push(9, 10));
+    sack.truncate(3);
+    assert_eq!(*sack, [(1, 2), (3, 4), (5, 6)]);
+    assert_eq!(sack, [(1, 2), (3, 4), (5, 6)].into_iter().collect::<SackBlocks>());
+}
+
+#[test]
+fn fast_open_in_both_its_forms() {
+    let request = syn(&[34, 2, 1, 1]).fast_open.unwrap();
+    assert!(request.is_request() && !request.experimental);
+    let request = syn(&[254, 4, 0xf9, 0x89]).fast_open.unwrap();
+    assert!(request.is_request() && request.experimental);
+
+    let options = syn(&[34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1]);
+    assert_eq!(options.fast_open.unwrap().cookie(), [1, 2, 3, 4, 5, 6, 7, 8]);
+    let mut buf = [0; 40];
+    assert_eq!(options.write(&mut buf), Some(12));
+    assert_eq!(buf[..12], [34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1]);
+
+    let options = syn(&[254, 8, 0xf9, 0x89, 1, 2, 3, 4]);
+    assert_eq!(options.fast_open, FastOpen::with_cookie(&[1, 2, 3, 4], true));
+    assert_eq!(options.write(&mut buf), Some(8));
+    assert_eq!(buf[..8], [254, 8, 0xf9, 0x89, 1, 2, 3, 4]);
+
+    for len in [1, 2, 3, 5, 17, 18] {
+        assert_eq!(FastOpen::with_cookie(&[0; 20][..len], false), None, "{len} bytes");
+    }
+}
+
+#[test]
+fn md5_is_read_and_written_first() {
+    let options = Options {
+        md5: Some([7; 16]),
+        window_scale: Some(2),
+        ..Options::default()
+    };
+    let mut buf = [0; 40];
+    assert_eq!(options.write(&mut buf), Some(24));
+    assert_eq!(buf[..4], [1, 1, 19, 18]);
+    assert_eq!(syn(&buf[..24]), options);
+}
+
+#[test]
+fn a_writer_tells_when_something_did_not_fit() {
+    let mut buf = [0xaa; 12];
+    let mut writer = OptionWriter::new(&mut buf[..11]);
+    writer.mss(1460).nops(1).window_scale(7);
+    assert_eq!(writer.len(), 8);
+    assert_eq!(writer.timestamps(1, 2).finish(), None);
+    assert_eq!(writer.nops(1).finish(), None, "and goes on telling");
+    assert_eq!(buf[11], 0xaa);
+
+    let mut buf = [0; 100];
+    assert_eq!(OptionWriter::new(&mut buf).nops(40).finish(), Some(40));
+    assert_eq!(
+        OptionWriter::new(&mut buf).nops(41).finish(),
+        None,
+        "a header has room for 40"
+    );
+    assert_eq!(OptionWriter::new(&mut buf).option(99, &[0; 300]).finish(), None);
+    assert_eq!(OptionWriter::new(&mut buf).sack(&[(0, 1); 40]).finish(), None);
+    assert_eq!(OptionWriter::new(&mut buf).sack_permitted().pad().finish(), Some(4));
+    assert!(OptionWriter::new(&mut buf).is_empty());
+
+    let everything = Options {
+        md5: Some([0; 16]),
+        timestamps: Some(Timestamps::default()),
+        ..syn(&[34, 10, 1, 2, 3, 4, 5, 6, 7, 8])
+    };
+    assert_eq!((everything.encoded_len(), everything.write(&mut buf)), (44, None));
+}
+
+#[test]
+fn raw_options_come_in_their_order() {
+    let bytes = [1, 99, 3, 7, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 4, 2, 77, 9, 1];
+    let mut iter = OptionIter::new(&bytes);
+    let kinds: Vec<_> = iter
+        .by_ref()
+        .map(|RawOption { kind, data }| (kind, data.len()))
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            (kind::NOP, 0),
+            (99, 1),
+            (kind::TIMESTAMPS, 8),
+            (kind::SACK_PERMITTED, 0)
+        ]
+    );
+    assert_eq!(iter.rest(), [77, 9, 1], "what can't be read is there to be shown");
+}
+
+fn options() -> impl Strategy<Value = Options> {
+    let cookie = prop::sample::select(vec![0usize, 4, 6, 8, 16]);
+    (
+        prop::option::of(1u16..),
+        prop::option::of(any::<u8>()),
+        any::<bool>(),
+        prop::option::of(any::<(u32, u32)>()),
+        prop::collection::vec(any::<(u32, u32)>(), 0..=4),
+        prop::option::of((cookie, any::<[u8; 16]>(), any::<bool>())),
+        prop::option::of(any::<[u8; 16]>()),
+    )
+        .prop_map(
+            |(mss, window_scale, sack_permitted, timestamps, sack, fast_open, md5)| Options {
+                mss,
+                window_scale,
+                sack_permitted,
+                timestamps: timestamps.map(|(val, ecr)| Timestamps { val, ecr }),
+                sack: sack.into_iter().collect(),
+                fast_open: fast_open.and_then(|(len, cookie, exp)| FastOpen::with_cookie(&cookie[..len], exp)),
+                md5,
+            },
+        )
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(options in options()) {
+        let mut buf = [0; 64];
+        let len = options.write(&mut buf);
+        let encoded = options.encoded_len();
+        prop_assert_eq!(len, (encoded <= 40).then_some(encoded));
+        if let Some(len) = len {
+            prop_assert_eq!(len % 4, 0);
+            prop_assert_eq!(syn(&buf[..len]), options);
+        }
+    }
+
+    /// The short way through the commonest list comes to the same as the long way.
+    #[test]
+    fn timestamps_alone(val: u32, ecr: u32) {
+        let mut buf = [0; 12];
+        OptionWriter::new(&mut buf).nops(2).timestamps(val, ecr);
+        let short = Options::parse(&buf, false);
+        let long = Options::parse(&[&buf[..], &[0]].concat(), false);
+        prop_assert_eq!(short, long);
+        prop_assert_eq!(short.timestamps, Some(Timestamps { val, ecr }));
+    }
+
+    #[test]
+    fn any_list_is_read_to_its_end(bytes in prop::collection::vec(any::<u8>(), 0..=40)) {
+        let options = syn(&bytes);
+        prop_assert!(options.mss != Some(0));
+        let mut iter = OptionIter::new(&bytes);
+        let read: usize = iter.by_ref().map(|option| option.data.len() + if option.kind == kind::NOP { 1 } else { 2 }).sum();
+        prop_assert_eq!(read + iter.rest().len(), bytes.len());
+    }
+}
