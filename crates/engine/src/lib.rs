@@ -6,7 +6,11 @@ extern crate alloc;
 
 mod buf;
 mod config;
+#[allow(dead_code)] // Until the stack's bodies use it.
+mod dgram;
 mod drop;
+#[allow(dead_code)] // Until the stack's bodies use it.
+mod echo;
 #[allow(dead_code)] // Until the stack's bodies use it.
 mod env;
 mod error;
@@ -31,6 +35,8 @@ mod tcp {
 mod time;
 mod timer;
 mod trace;
+#[allow(dead_code)] // Until the stack's bodies use it.
+mod udp;
 
 pub use config::Config;
 pub use drop::DropReason;

@@ -20,7 +20,7 @@ mod reassembly;
 mod reply;
 mod route;
 
-pub(crate) use icmp::{IcmpError, IcmpKind};
+pub(crate) use icmp::{IcmpError, IcmpKind, queue_echo};
 pub(crate) use icmp_out::{Problem, Subject};
 pub(crate) use output::HeaderSpec;
 pub(crate) use reply::{ReplyOptions, TcpReply};
