@@ -2,4 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod census;
+pub mod finding;
 pub mod ss;
+pub mod sysctl_check;
