@@ -71,6 +71,7 @@ fn with_mirrors(offloads: Offloads, queues: usize, body: impl FnOnce()) -> Vec<S
         layer: Layer::Ip,
         mtu: 1500,
         offloads,
+        persist: false,
     };
     let tuns = Tun::open(&config, queues).unwrap();
     assert!(

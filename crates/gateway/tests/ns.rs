@@ -35,6 +35,10 @@ const TESTS: &[(&str, fn())] = &[
     ("exit_statuses_come_through", exit_statuses_come_through),
     ("signals_reach_the_command", signals_reach_the_command),
     ("the_command_dies_with_the_gateway", the_command_dies_with_the_gateway),
+    (
+        "what_outlives_the_gateway_finds_the_network_unreachable",
+        what_outlives_the_gateway_finds_the_network_unreachable,
+    ),
     ("the_host_is_left_as_it_was", the_host_is_left_as_it_was),
     (
         "each_obstacle_is_named_with_its_way_out",
@@ -370,6 +374,18 @@ fn the_command_dies_with_the_gateway() {
         assert_eq!(child.wait().unwrap().signal(), Some(9));
         // Readable once it has ended.
         poll(&mut [PollFd::new(&command, PollFlags::IN)], None).unwrap();
+    });
+}
+
+fn what_outlives_the_gateway_finds_the_network_unreachable() {
+    as_each(|who| {
+        // The loops end by themselves if the routes never go; the pipe is open until then.
+        let outlives = "ip route get 198.51.100.7 >/dev/null && echo before; \
+                        (i=0; while [ $i -lt 200 ] && ip route get 198.51.100.7 >/dev/null 2>&1; do \
+                         sleep 0.05; i=$((i+1)); done; ip route get 198.51.100.7; ip route get 2001:db8::7) 2>&1 &";
+        let text = stdout(&mut who(script(outlives)));
+        assert!(text.starts_with("before\n"), "{text}");
+        assert_eq!(text.matches("Network is unreachable").count(), 2, "{text}");
     });
 }
 

@@ -179,12 +179,22 @@ fn set_up(config: &LaunchConfig, warnings: &mut Vec<String>) -> Result<Vec<Tun>,
         layer: Layer::Ip,
         mtu: config.mtu,
         offloads: config.offloads,
+        persist: true,
     };
     let tuns = Tun::open(&tun, config.queues.clamp(1, MAX_QUEUES))
         .map_err(|cause| failed(Stage::Tun, "open /dev/net/tun", &cause))?;
     let name = tuns.first().map_or(config.name.as_str(), |tun| tun.name());
     // Before the interface comes up, or the kernel has sent its solicitations.
     let mut sysctls = vec![
+        // Without a gateway the TUN has no carrier; what still runs then is told, rather than kept waiting.
+        (
+            format!("net.ipv4.conf.{name}.ignore_routes_with_linkdown"),
+            "1".to_owned(),
+        ),
+        (
+            format!("net.ipv6.conf.{name}.ignore_routes_with_linkdown"),
+            "1".to_owned(),
+        ),
         (format!("net.ipv6.conf.{name}.accept_ra"), "0".to_owned()),
         (format!("net.ipv6.conf.{name}.addr_gen_mode"), "1".to_owned()),
     ];
