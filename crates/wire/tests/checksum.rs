@@ -122,7 +122,10 @@ proptest! {
     }
 
     #[test]
-    fn with_its_own_checksum_it_is_right(mut bytes in prop::collection::vec(any::<u8>(), 2..100), flip in any::<prop::sample::Index>()) {
+    fn with_its_own_checksum_it_is_right(
+        mut bytes in prop::collection::vec(any::<u8>(), 2..100),
+        flip in any::<prop::sample::Index>(),
+    ) {
         bytes[..2].fill(0);
         let sum = checksum(&bytes);
         bytes[..2].copy_from_slice(&sum.to_be_bytes());

@@ -13,7 +13,10 @@ proptest! {
     }
 
     #[test]
-    fn random_bytes_that_claim_to_be_ip(version in prop::sample::select(vec![0x45u8, 0x46, 0x4f, 0x60]), mut bytes in prop::collection::vec(any::<u8>(), 1..200)) {
+    fn random_bytes_that_claim_to_be_ip(
+        version in prop::sample::select(vec![0x45u8, 0x46, 0x4f, 0x60]),
+        mut bytes in prop::collection::vec(any::<u8>(), 1..200),
+    ) {
         bytes[0] = version;
         everything::read(&bytes);
     }

@@ -263,7 +263,8 @@ proptest! {
         let options = syn(&bytes);
         prop_assert!(options.mss != Some(0));
         let mut iter = OptionIter::new(&bytes);
-        let read: usize = iter.by_ref().map(|option| option.data.len() + if option.kind == kind::NOP { 1 } else { 2 }).sum();
+        let len = |option: RawOption<'_>| option.data.len() + if option.kind == kind::NOP { 1 } else { 2 };
+        let read: usize = iter.by_ref().map(len).sum();
         prop_assert_eq!(read + iter.rest().len(), bytes.len());
     }
 }
