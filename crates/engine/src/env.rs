@@ -2,7 +2,7 @@
 //! It knows no socket and no connection; `Tcp`, `Udp` and the socket table are beside it in `Stack`, so that
 //! `self.tcp.input(&mut self.env, …)` borrows cleanly.
 
-use crate::buf::Pool;
+use crate::buf::{Memory, Pool};
 use crate::event::Event;
 use crate::ip::Ip;
 use crate::mib::Mib;
@@ -31,6 +31,8 @@ pub(crate) struct Env {
     pub(crate) timers: Wheel<crate::timer::TimerKey>,
     /// Free chunks for the connections' byte queues.
     pub(crate) pool: Pool,
+    /// How TCP stands with its memory (`tcp_mem`).
+    pub(crate) memory: Memory,
     /// Interfaces, routes, path MTUs, reassembly, neighbours, and stateless replies on their way out.
     pub(crate) ip: Ip,
     /// What the application will be told.
@@ -52,6 +54,7 @@ impl Env {
             rng,
             timers: Wheel::new(now),
             pool: Pool::default(),
+            memory: Memory::Plenty,
             events: VecDeque::new(),
             trace: None,
         }
@@ -66,6 +69,17 @@ impl Env {
                 remote,
                 kind: kind(),
             });
+        }
+    }
+
+    /// What a connection's receiver works with.
+    pub(crate) fn rcv(&mut self) -> crate::tcp::rcv::Cx<'_> {
+        crate::tcp::rcv::Cx {
+            now: self.now,
+            sysctl: &self.sysctl,
+            mib: &mut self.mib,
+            pool: &mut self.pool,
+            memory: self.memory,
         }
     }
 }

@@ -302,8 +302,8 @@ impl Receiver {
         (self.rcv_wup + self.rcv_wnd).since(self.rcv_nxt)
     }
 
-    /// RFC 9293 §3.10.7.4, first check: whether the segment is acceptable (Linux 6.18: `tcp_sequence`).
-    pub(crate) fn sequence(&self, mib: &mut Mib, seq: SeqNum, end_seq: SeqNum) -> Result<(), DropReason> {
+    /// RFC 9293 §3.10.7.4, first check: whether the segment is acceptable (Linux 6.18: `tcp_sequence`). `end_seq` counts the FIN.
+    pub(crate) fn sequence(&self, mib: &mut Mib, seq: SeqNum, end_seq: SeqNum, fin: bool) -> Result<(), DropReason> {
         if end_seq.before(self.rcv_wup) {
             return Err(DropReason::TcpOldSequence);
         }
@@ -312,8 +312,8 @@ impl Receiver {
             if seq.after(right) {
                 return Err(DropReason::TcpInvalidSequence);
             }
-            // A sender that ignores the window is served only while nothing waits to be read.
-            if !self.queue.is_empty() {
+            // A sender that ignores the window is served only while nothing waits to be read; a FIN needs no room.
+            if !self.queue.is_empty() && (end_seq - fin as u32).after(right) {
                 mib.inc(Counter::TcpExtBeyondWindow);
                 return Err(DropReason::TcpInvalidEndSequence);
             }

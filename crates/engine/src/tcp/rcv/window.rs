@@ -77,7 +77,7 @@ impl InitialWindow {
 }
 
 fn win_from_space(space: u32, ratio: u8) -> u32 {
-    (u64::from(space) * u64::from(ratio) >> 8) as u32
+    ((u64::from(space) * u64::from(ratio)) >> 8) as u32
 }
 
 fn align(window: u32, scale: WindowScale) -> u32 {
