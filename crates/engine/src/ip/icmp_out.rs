@@ -97,7 +97,7 @@ impl Limits {
         }
     }
 
-    /// Linux: `icmp_global_allow`.
+    /// Something may still be said (Linux: `icmp_global_allow`); what is said is taken off later.
     fn global(&mut self, now: Instant, per_sec: u32, burst: u32) -> bool {
         let last = *self.refilled.get_or_insert_with(|| {
             self.credit = burst;
@@ -108,9 +108,7 @@ impl Limits {
             self.credit = burst.min(self.credit.saturating_add(u32::try_from(earned).unwrap_or(u32::MAX)));
             self.refilled = Some(now);
         }
-        let allowed = self.credit > 0;
-        self.credit = self.credit.saturating_sub(1);
-        allowed
+        self.credit > 0
     }
 
     /// Linux: `inet_peer_xrlim_allow`.
@@ -187,7 +185,7 @@ impl Problem {
 impl Ip {
     /// Tells the sender of `packet` what is wrong with it, unless the rules forbid an answer.
     pub(crate) fn queue_icmp_error(env: &mut Env, problem: Problem, packet: &Packet<'_>) {
-        if packet.multicast || is_icmp_error(packet.protocol, packet.payload) {
+        if packet.multicast || is_icmp_error(packet.protocol, packet.payload) || is_later_fragment(packet.bytes) {
             return;
         }
         let (from, to) = (packet.src, packet.dst);
@@ -317,6 +315,11 @@ fn is_icmp_error(protocol: u8, payload: &[u8]) -> bool {
     }
 }
 
+/// Only an IPv4 datagram's first fragment is worth an error (RFC 1122 §3.2.2).
+fn is_later_fragment(bytes: &[u8]) -> bool {
+    matches!(bytes, [version, _, _, _, _, _, hi, lo, ..] if version >> 4 == 4 && u16::from_be_bytes([*hi, *lo]) & 0x1fff != 0)
+}
+
 fn allowed(env: &mut Env, route: &Route, problem: Problem, kind: u8, to: IpAddr) -> bool {
     let v4 = to.is_ipv4();
     let masked = match v4 {
@@ -351,6 +354,8 @@ fn allowed(env: &mut Env, route: &Route, problem: Problem, kind: u8, to: IpAddr)
         ));
         return false;
     }
+    // Only now (Linux: `icmp_global_consume`): else a host could learn from its own errors what others get.
+    env.ip.limits.credit -= 1;
     true
 }
 

@@ -55,7 +55,7 @@ struct Slot {
 
 /// The table.
 pub(super) struct Neighbours {
-    by_addr: HashMap<(u16, IpAddr), u32, Keyed>,
+    pub(super) by_addr: HashMap<(u16, IpAddr), u32, Keyed>,
     slots: Vec<Slot>,
     free: Vec<u32>,
 }
@@ -75,7 +75,7 @@ impl Neighbours {
         (slots + self.slots.iter().map(held).sum::<usize>()) as u64
     }
 
-    fn find(&self, iface: IfaceId, addr: IpAddr) -> Option<u32> {
+    pub(super) fn find(&self, iface: IfaceId, addr: IpAddr) -> Option<u32> {
         self.by_addr.get(&(iface.0, addr)).copied()
     }
 

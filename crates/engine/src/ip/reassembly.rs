@@ -25,7 +25,7 @@ const OVERHEAD: usize = 256;
 const MAX_PER_SOURCE: u32 = 64;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Key {
+pub(super) struct Key {
     src: IpAddr,
     dst: IpAddr,
     id: u32,
@@ -56,12 +56,12 @@ struct Slot {
 
 /// All datagrams in pieces.
 pub(super) struct Reassembly {
-    by_key: HashMap<Key, u32, Keyed>,
+    pub(super) by_key: HashMap<Key, u32, Keyed>,
     slots: Vec<Slot>,
     free: Vec<u32>,
     per_source: HashMap<IpAddr, u32, Keyed>,
     /// IPv4's and IPv6's, which have bounds of their own.
-    bytes: [usize; 2],
+    pub(super) bytes: [usize; 2],
 }
 
 impl Reassembly {
