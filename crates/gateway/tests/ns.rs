@@ -430,18 +430,24 @@ fn each_obstacle_is_named_with_its_way_out() {
         let text = refused(gateway(&[option], &["true"]));
         assert!(text.contains(expected), "{text}");
     }
-    // In a user namespace of its own, the limit is its to set.
-    let this = host_dir().join("test");
-    let limited = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$0\" launch -- true";
-    let mut command = Command::new("unshare");
-    command
-        .args(["--user", "--map-root-user", "sh", "-c", limited])
-        .arg(&this);
-    let text = refused(command);
+    // In a user namespace of its own, the limits are its to set.
+    let limited = |limits: &str| {
+        let mut command = Command::new("unshare");
+        let text = format!("for file in {limits}; do echo 0 > /proc/sys/user/$file; done; exec \"$0\" launch -- true");
+        command
+            .args(["--user", "--map-root-user", "sh", "-c", &text])
+            .arg(host_dir().join("test"));
+        command
+    };
+    let text = refused(limited("max_user_namespaces max_net_namespaces"));
     assert!(
         text.contains("user.max_user_namespaces = 0") && text.contains("sysctl -w"),
         "{text}"
     );
+    let text = refused(limited("max_net_namespaces"));
+    assert!(text.contains("user.max_net_namespaces = 0"), "{text}");
+    // Root needs no user namespace.
+    assert_eq!(limited("max_user_namespaces").status().unwrap().code(), Some(0));
 
     if !is_root() {
         return skip("only root can change /dev/net/tun");

@@ -29,8 +29,8 @@ pub(super) enum Reply {
 
 /// What the child tells the parent.
 pub(super) enum Report {
-    /// The namespaces are there and want id maps.
-    Unshared,
+    /// The namespaces are there; the user namespace, if there is one, wants id maps.
+    Unshared { user: bool },
     /// The guest is ready, with these warnings; the TUN's queues come along.
     Ready(Vec<String>),
     /// It can't be done.
@@ -56,7 +56,7 @@ enum Stage {
 impl Report {
     fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Unshared => vec![b'U'],
+            Self::Unshared { user } => vec![b'U', u8::from(*user)],
             Self::Ready(warnings) => {
                 let mut bytes = vec![b'R'];
                 bytes.extend_from_slice(warnings.join("\n").as_bytes());
@@ -78,7 +78,7 @@ impl Report {
         let (kind, rest) = bytes.split_first()?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Some(match (kind, rest) {
-            (b'U', _) => Self::Unshared,
+            (b'U', user) => Self::Unshared { user: user == [1] },
             (b'R', rest) => Self::Ready(text(rest).lines().map(str::to_owned).collect()),
             (_, [stage, a, b, c, d, step @ ..]) => {
                 let stage = match stage {
@@ -144,11 +144,9 @@ fn live(
     parent: Pid,
     signals: &libc::sigset_t,
 ) -> Result<(), Failure> {
-    let flags = UnshareFlags::NEWUSER | UnshareFlags::NEWNET | UnshareFlags::NEWNS;
-    // SAFETY: descriptors stay shared (no UnshareFlags::FILES), and there is one thread.
-    unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(|err| failed(Stage::Unshare, "", &err.into()))?;
     let told = |cause: io::Error| failed(Stage::SetUp, "talk to the parent", &cause);
-    send(control, &Report::Unshared, &[]).map_err(told)?;
+    let user = unshare().map_err(|err| failed(Stage::Unshare, "", &err))?;
+    send(control, &Report::Unshared { user }, &[]).map_err(told)?;
     if receive(control).map_err(told)? != Some(Reply::Mapped as u8) {
         return Ok(());
     }
@@ -169,6 +167,19 @@ fn live(
     // With a uid other than 0, exec takes the capabilities that set_up needed.
     let cause = Command::new(name).args(args).exec();
     Err(failed(Stage::Exec, "", &cause))
+}
+
+/// Makes the namespaces. Where no user namespace is to be had, root does without: it gains nothing by one but
+/// less power over the machine. Returns whether there is one.
+fn unshare() -> io::Result<bool> {
+    let flags = UnshareFlags::NEWNET | UnshareFlags::NEWNS;
+    // SAFETY: descriptors stay shared (no UnshareFlags::FILES), and there is one thread.
+    let unshare = |flags| unsafe { rustix::thread::unshare_unsafe(flags) };
+    match unshare(flags | UnshareFlags::NEWUSER) {
+        Ok(()) => Ok(true),
+        Err(_) if rustix::process::geteuid().is_root() && unshare(flags).is_ok() => Ok(false),
+        Err(err) => Err(err.into()),
+    }
 }
 
 /// The network, its sysctls and the files in /etc.
@@ -315,10 +326,10 @@ mod tests {
             panic!("not ready")
         };
         assert_eq!(back, warnings);
-        assert!(matches!(
-            Report::decode(&Report::Unshared.encode()),
-            Some(Report::Unshared)
-        ));
+        for user in [false, true] {
+            let back = Report::decode(&Report::Unshared { user }.encode());
+            assert!(matches!(back, Some(Report::Unshared { user: same }) if same == user));
+        }
         assert!(Report::decode(b"").is_none());
     }
 }

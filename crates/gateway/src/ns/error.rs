@@ -81,7 +81,12 @@ const APPARMOR: &str = "kernel/apparmor_restrict_unprivileged_userns";
 pub(super) fn user_namespace(cause: &io::Error, read: Read<'_>) -> LaunchError {
     let forbids = |key: &str, value: &str, way_out: &str| {
         let name = key.replace('/', ".");
-        format!("{name} = {value} forbids new namespaces: as root, `sysctl -w {name}={way_out}`, or run estab as root")
+        let by_root = if key.contains("user") {
+            ", or run estab as root"
+        } else {
+            ""
+        };
+        format!("{name} = {value} forbids new namespaces: as root, `sysctl -w {name}={way_out}`{by_root}")
     };
     let text = if is(read, "kernel/unprivileged_userns_clone", "0") {
         forbids("kernel/unprivileged_userns_clone", "0", "1")

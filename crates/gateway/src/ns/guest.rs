@@ -48,6 +48,7 @@ pub struct Guest {
 
 /// Makes the namespaces and the TUN, with the command waiting for [`Guest::start`]. From here until the guest is
 /// dropped SIGINT, SIGTERM and the like are blocked in this thread and in those it starts: they are for the command.
+/// The command is killed when this thread ends (PR_SET_PDEATHSIG): launch from the main one.
 ///
 /// # Errors
 /// See [`LaunchError`]; nothing is left behind then. A missing command shows only at [`Guest::start`].
@@ -103,8 +104,10 @@ impl Guest {
         loop {
             let mut fds = Vec::new();
             match self.report(&mut fds)? {
-                Some(Report::Unshared) => {
-                    child::write_id_maps(self.pid, config.root)?;
+                Some(Report::Unshared { user }) => {
+                    if user {
+                        child::write_id_maps(self.pid, config.root)?;
+                    }
                     self.reply(Reply::Mapped)?;
                 }
                 Some(Report::Ready(warnings)) => {
