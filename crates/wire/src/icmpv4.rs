@@ -76,7 +76,7 @@ pub enum Message<'a> {
     EchoRequest { ident: u16, seq: u16, data: &'a [u8] },
     /// Somebody answers that.
     EchoReply { ident: u16, seq: u16, data: &'a [u8] },
-    /// See [`unreachable`]. `mtu` is the next hop's with code [`unreachable::FRAG_NEEDED`], 0 from old routers and
+    /// See [`mod@unreachable`]. `mtu` is the next hop's with code [`unreachable::FRAG_NEEDED`], 0 from old routers and
     /// with other codes.
     Unreachable { code: u8, mtu: u16, quote: &'a [u8] },
     /// Code 0: in transit; 1: while it was put together.

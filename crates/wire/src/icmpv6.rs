@@ -82,7 +82,7 @@ pub enum Message<'a> {
     EchoRequest { ident: u16, seq: u16, data: &'a [u8] },
     /// Somebody answers that.
     EchoReply { ident: u16, seq: u16, data: &'a [u8] },
-    /// See [`unreachable`].
+    /// See [`mod@unreachable`].
     Unreachable { code: u8, quote: &'a [u8] },
     /// `mtu` is the next hop's.
     PacketTooBig { mtu: u32, quote: &'a [u8] },

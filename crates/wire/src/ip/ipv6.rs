@@ -42,7 +42,7 @@ pub struct Header {
     pub src: Ipv6Addr,
     /// Destination address.
     pub dst: Ipv6Addr,
-    /// What follows: see [`protocol`](super::protocol).
+    /// What follows: see [`protocol`].
     pub next_header: u8,
     /// Hop limit.
     pub hop_limit: u8,
