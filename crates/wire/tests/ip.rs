@@ -148,3 +148,22 @@ fn multicast_maps_to_the_links() {
     let asked = ndp::solicited_node("2001:db8::12:3456".parse().unwrap());
     assert_eq!(asked.to_string(), "ff02::1:ff12:3456");
 }
+
+#[test]
+fn fragments_may_add_up_to_the_longest_packet_and_no_more() {
+    for (len, sound) in [(3, true), (4, false)] {
+        let mut header = ip::ipv4::Header::new([1, 1, 1, 1].into(), [2, 2, 2, 2].into(), 17);
+        (header.dont_fragment, header.fragment_offset) = (false, 65_512);
+        let mut bytes = vec![0; 20 + len];
+        header.write(&mut bytes, len).unwrap();
+        let read = Packet::parse(&bytes).map(|packet| packet.fragment.map(|fragment| fragment.offset));
+        assert_eq!(
+            read,
+            if sound {
+                Ok(Some(65_512))
+            } else {
+                Err(Malformed::Ipv4FragmentTooLong)
+            }
+        );
+    }
+}
