@@ -1,7 +1,7 @@
 //! Byte queues: a stream's bytes between the packets and the application.
 //!
 //! A queue is a row of chunks. All but the first hold [`LARGE`] bytes, so any offset is found at once; the first is
-//! [`SMALL`] where little was written. An empty queue holds no memory: its chunks go back to the stack's [`Pool`], from
+//! [`SMALL`] where little was written, now and the time before. An empty queue holds no memory: its chunks go back to the stack's [`Pool`], from
 //! which the next queue takes them, so that a stack at work allocates nothing per packet.
 //!
 //! Beyond its readable bytes a queue may hold bytes that came early, already at their final place
@@ -74,10 +74,10 @@ impl Pool {
 /// A queue of bytes. Dropping it frees its chunks; [`clear`](Self::clear) keeps them in the pool.
 #[derive(Default)]
 pub(crate) struct ByteQueue {
-    /// `None` with a `first_size`: nothing has been written there yet.
+    /// `None` in a queue that isn't empty: nothing has been written there yet.
     first: Chunk,
     rest: VecDeque<Chunk>,
-    /// 0 while the queue has no chunks.
+    /// Of an empty queue: `LARGE` if it held more than `SMALL` before.
     first_size: u32,
     /// The first readable byte's place in the first chunk.
     head: u32,
@@ -161,10 +161,13 @@ impl ByteQueue {
         let n = n.min(self.len()) as u32;
         self.len -= n;
         self.extent -= n;
-        if self.extent == 0 {
-            return self.clear(pool);
-        }
         self.head += n;
+        if self.extent == 0 {
+            let much = self.head as usize > SMALL;
+            self.clear(pool);
+            self.first_size = if much { LARGE } else { SMALL } as u32;
+            return;
+        }
         while self.head >= self.first_size {
             pool.give(self.first.take());
             self.head -= self.first_size;
@@ -176,9 +179,7 @@ impl ByteQueue {
     /// Removes everything.
     pub(crate) fn clear(&mut self, pool: &mut Pool) {
         pool.give(self.first.take());
-        for chunk in core::mem::take(&mut self.rest) {
-            pool.give(chunk);
-        }
+        self.rest.drain(..).for_each(|chunk| pool.give(chunk));
         *self = ByteQueue::new();
     }
 
@@ -226,8 +227,9 @@ impl ByteQueue {
         if data.is_empty() {
             return;
         }
-        if self.first_size == 0 {
-            self.first_size = if offset + data.len() <= SMALL { SMALL } else { LARGE } as u32;
+        if self.extent == 0 {
+            let small = offset + data.len() <= SMALL && self.first_size != LARGE as u32;
+            self.first_size = if small { SMALL } else { LARGE } as u32;
         }
         self.extent = self.extent.max((offset + data.len()) as u32);
         let (mut index, mut from) = self.locate(self.head as usize + offset);

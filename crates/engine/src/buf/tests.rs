@@ -23,6 +23,13 @@ fn a_little_data_takes_a_small_chunk() {
     let mut queue = ByteQueue::new();
     queue.push(&mut pool, &[1; 100]);
     assert_eq!(queue.truesize(), SMALL);
+    queue.push(&mut pool, &[1; SMALL]);
+    queue.consume(&mut pool, usize::MAX);
+    queue.push(&mut pool, &[1; 100]);
+    assert_eq!(queue.truesize(), LARGE, "one that was busy gets a large one");
+    queue.consume(&mut pool, usize::MAX);
+    queue.push(&mut pool, &[1; 100]);
+    assert_eq!(queue.truesize(), SMALL, "once");
 }
 
 #[test]

@@ -302,6 +302,11 @@ impl Receiver {
         (self.rcv_wup + self.rcv_wnd).since(self.rcv_nxt)
     }
 
+    /// The window was advertised again, as large as before and from RCV.NXT on: a SYN-ACK that acknowledges the SYN's data.
+    pub(crate) fn readvertised(&mut self) {
+        self.rcv_wup = self.rcv_nxt;
+    }
+
     /// RFC 9293 §3.10.7.4, first check: whether the segment is acceptable (Linux 6.18: `tcp_sequence`). `end_seq` counts the FIN.
     pub(crate) fn sequence(&self, mib: &mut Mib, seq: SeqNum, end_seq: SeqNum, fin: bool) -> Result<(), DropReason> {
         if end_seq.before(self.rcv_wup) {

@@ -153,7 +153,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// Any permutation, overlap and duplication of a stream's segments gives the same bytes; the SACK blocks only ever say what
     /// was received and is not acknowledged; a DSACK says what was received; the right edge stays (checked in `leave`).

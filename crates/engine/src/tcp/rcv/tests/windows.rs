@@ -91,7 +91,7 @@ fn bulk(host: &mut Host, rounds: usize, rtt_ms: u64) {
         while seq + MSS as u32 <= edge {
             host.data(seq, MSS);
             seq += MSS as u32;
-            host.read(usize::MAX >> 40);
+            host.read(MSS);
         }
         host.pass_ms(rtt_ms);
     }
