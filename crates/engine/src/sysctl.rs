@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use estab_proto::diag::CcName;
+use estab_proto::sysctl::{BadValue, Value, lookup};
 
 macro_rules! sysctls {
     ($($key:literal $name:ident: $type:ty = $default:expr, $about:literal;)*) => {
@@ -22,22 +23,19 @@ macro_rules! sysctls {
                 Sysctls { $($name: $default,)* }
             }
 
-            /// The value of `name` as /proc/sys prints it.
+            /// The value of `name` as /proc/sys prints it; `None` if this stack has no such knob.
             pub fn get(&self, name: &str) -> Option<String> {
-                match name {
+                match own_name(name)? {
                     $($key => Some(self.$name.print()),)*
                     _ => None,
                 }
             }
 
-            /// Sets `name` to what `value` says, if it can be read as that knob's type; ranges are the
-            /// caller's matter (proto's table).
-            pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<(), SysctlError> {
+            fn field(&mut self, name: &str) -> Option<&mut dyn Field> {
                 match name {
-                    $($key => self.$name = Value::parse(value).ok_or(SysctlError::Invalid)?,)*
-                    _ => return Err(SysctlError::Unknown),
+                    $($key => Some(&mut self.$name),)*
+                    _ => None,
                 }
-                Ok(())
             }
         }
     };
@@ -177,27 +175,64 @@ sysctls! {
 /// Why a knob could not be set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SysctlError {
-    /// No knob of this stack has that name.
+    /// Nothing of this stack has that name; Linux may (proto's table tells).
     Unknown,
-    /// The value is not of the knob's type.
-    Invalid,
-    /// The value is outside of the knob's range.
-    OutOfRange,
+    /// The kernel would refuse the value.
+    Bad(BadValue),
+    /// This stack can't do what the value asks.
+    Refused(&'static str),
 }
 
 impl fmt::Display for SysctlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            SysctlError::Unknown => "no such sysctl in this stack (estab sysctl -a lists them)",
-            SysctlError::Invalid => "not a value of this sysctl's type",
-            SysctlError::OutOfRange => "outside of this sysctl's range",
-        })
+        match self {
+            SysctlError::Unknown => f.write_str("no sysctl of this stack; `estab sysctl -a` lists them"),
+            SysctlError::Bad(bad) => bad.fmt(f),
+            SysctlError::Refused(why) => f.write_str(why),
+        }
     }
 }
 
 impl core::error::Error for SysctlError {}
 
+/// The name in [`Sysctls::NAMES`] of what `name` means, however it is spelled: with dots or slashes, behind
+/// /proc/sys, and `default` for `all`, of which a stack has but one.
+fn own_name(name: &str) -> Option<&'static str> {
+    let key = lookup(name)?;
+    if let Some(exact) = Sysctls::NAMES.iter().find(|own| **own == key.name) {
+        return Some(exact);
+    }
+    // IPv6 shares IPv4's path MTU and neighbour settings.
+    let name = match key.name {
+        "net.ipv6.route.mtu_expires" => "net.ipv4.route.mtu_expires",
+        name => name,
+    };
+    let (before, after) = name.split_once('*').unwrap_or((name, ""));
+    let before = match before {
+        "net.ipv6.neigh." => "net.ipv4.neigh.",
+        before => before,
+    };
+    let whole = |own: &&&str| {
+        let middle = own.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+        matches!(middle, Some("" | "all" | "default"))
+    };
+    Sysctls::NAMES.iter().find(whole).copied()
+}
+
+impl Sysctls {
+    /// Sets `name` to `value`, which the kernel would take; nothing changes on an error.
+    pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<(), SysctlError> {
+        let named = own_name(name).ok_or(SysctlError::Unknown)?;
+        let key = lookup(name).ok_or(SysctlError::Unknown)?;
+        let value = key.parse(value).map_err(SysctlError::Bad)?;
+        let field = self.field(named).ok_or(SysctlError::Unknown)?;
+        field.take(value).map_err(SysctlError::Refused)
+    }
+}
+
 const PAGE: u64 = 4096;
+/// What `tcp_congestion_control` and TCP_CONGESTION may name.
+pub(crate) const CONGESTION_CONTROLS: [&str; 3] = ["reno", "cubic", "bbr"];
 
 impl Sysctls {
     /// Linux's defaults on a machine with `memory` bytes (Linux: `tcp_init`, `tcp_sk_init`, `udp_init`).
@@ -239,58 +274,65 @@ pub struct FastOpenKeys {
     pub backup: Option<[u8; 16]>,
 }
 
-/// How a knob's type reads and prints.
-trait Value: Sized {
-    fn parse(s: &str) -> Option<Self>;
+/// How a knob's type takes a value and prints.
+trait Field {
+    /// Takes a value that the kernel's handler took.
+    fn take(&mut self, value: Value<'_>) -> Result<(), &'static str>;
     fn print(&self) -> String;
 }
 
-impl Value for u32 {
-    fn parse(s: &str) -> Option<u32> {
-        let s = s.trim();
-        if let Some(hex) = s.strip_prefix("0x") {
-            return u32::from_str_radix(hex, 16).ok();
-        }
-        s.parse().ok()
+const OTHER_FORM: &str = "not this sysctl's form of value";
+
+impl Field for u32 {
+    fn take(&mut self, value: Value<'_>) -> Result<(), &'static str> {
+        let number = value.int().ok_or(OTHER_FORM)?;
+        *self = u32::try_from(number).map_err(|_| "the number must fit in 32 bits and not be negative")?;
+        Ok(())
     }
     fn print(&self) -> String {
         self.to_string()
     }
 }
 
-impl Value for [u64; 3] {
-    fn parse(s: &str) -> Option<[u64; 3]> {
-        let mut words = s.split_whitespace().map(|word| word.parse().ok());
-        let value = [words.next()??, words.next()??, words.next()??];
-        words.next().is_none().then_some(value)
+impl Field for [u64; 3] {
+    fn take(&mut self, value: Value<'_>) -> Result<(), &'static str> {
+        let Value::Ints(ints) = value else {
+            return Err(OTHER_FORM);
+        };
+        for (mine, number) in self.iter_mut().zip(ints.as_slice()) {
+            *mine = u64::try_from(*number).map_err(|_| "the numbers must not be negative")?;
+        }
+        Ok(())
     }
     fn print(&self) -> String {
         alloc::format!("{}\t{}\t{}", self[0], self[1], self[2])
     }
 }
 
-impl Value for [u16; 2] {
-    fn parse(s: &str) -> Option<[u16; 2]> {
-        let mut words = s.split_whitespace().map(|word| word.parse().ok());
-        let value = [words.next()??, words.next()??];
-        (words.next().is_none() && value[0] <= value[1]).then_some(value)
+impl Field for [u16; 2] {
+    fn take(&mut self, value: Value<'_>) -> Result<(), &'static str> {
+        let Value::PortRange { low, high } = value else {
+            return Err(OTHER_FORM);
+        };
+        let high = high.unwrap_or(self[1]);
+        if low > high {
+            return Err("the first port is above the last");
+        }
+        *self = [low, high];
+        Ok(())
     }
     fn print(&self) -> String {
         alloc::format!("{}\t{}", self[0], self[1])
     }
 }
 
-impl Value for PortRanges {
-    fn parse(s: &str) -> Option<PortRanges> {
-        s.trim()
-            .split(',')
-            .filter(|range| !range.is_empty())
-            .map(|range| {
-                let (first, last) = range.split_once('-').unwrap_or((range, range));
-                let range = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-                (range.0 <= range.1).then_some(range)
-            })
-            .collect()
+impl Field for PortRanges {
+    fn take(&mut self, value: Value<'_>) -> Result<(), &'static str> {
+        let Value::Ports(list) = value else {
+            return Err(OTHER_FORM);
+        };
+        *self = list.ranges().map(|range| (*range.start(), *range.end())).collect();
+        Ok(())
     }
     fn print(&self) -> String {
         let ranges: Vec<String> = self
@@ -304,37 +346,46 @@ impl Value for PortRanges {
     }
 }
 
-impl Value for CcName {
-    fn parse(s: &str) -> Option<CcName> {
-        let s = s.trim();
-        (!s.is_empty() && s.len() < 16).then(|| CcName::new(s))
+impl Field for CcName {
+    fn take(&mut self, value: Value<'_>) -> Result<(), &'static str> {
+        let Value::Text(name) = value else {
+            return Err(OTHER_FORM);
+        };
+        if !CONGESTION_CONTROLS.contains(&name) {
+            return Err("no such congestion control in this stack: reno, cubic or bbr");
+        }
+        *self = CcName::new(name);
+        Ok(())
     }
     fn print(&self) -> String {
         self.as_str().to_string()
     }
 }
 
-/// `xxxxxxxx-xxxxxxxx-xxxxxxxx-xxxxxxxx[,…]`, each group a big-endian word stored little-endian, as Linux does.
-impl Value for FastOpenKeys {
-    fn parse(s: &str) -> Option<FastOpenKeys> {
+/// `xxxxxxxx-xxxxxxxx-xxxxxxxx-xxxxxxxx[,…]`, each group a word stored little-endian, as Linux does.
+impl Field for FastOpenKeys {
+    fn take(&mut self, value: Value<'_>) -> Result<(), &'static str> {
         fn key(s: &str) -> Option<[u8; 16]> {
             let mut bytes = [0; 16];
             let mut words = s.trim().split('-');
             for chunk in bytes.chunks_exact_mut(4) {
-                chunk.copy_from_slice(&u32::from_str_radix(words.next()?, 16).ok()?.to_le_bytes());
+                let word = words.next().filter(|word| (1..=8).contains(&word.len()))?;
+                chunk.copy_from_slice(&u32::from_str_radix(word, 16).ok()?.to_le_bytes());
             }
             words.next().is_none().then_some(bytes)
         }
-        Some(match s.split_once(',') {
-            Some((primary, backup)) => FastOpenKeys {
-                primary: Some(key(primary)?),
-                backup: Some(key(backup)?),
-            },
-            None => FastOpenKeys {
-                primary: Some(key(s)?),
-                backup: None,
-            },
-        })
+        let Value::Text(text) = value else {
+            return Err(OTHER_FORM);
+        };
+        let form = "a key is four groups of hexadecimal digits with - between; two keys have a comma between";
+        let mut keys = text.split(',').map(|text| key(text).ok_or(form));
+        let primary = keys.next().transpose()?;
+        let backup = keys.next().transpose()?;
+        if keys.next().is_some() {
+            return Err(form);
+        }
+        *self = FastOpenKeys { primary, backup };
+        Ok(())
     }
     fn print(&self) -> String {
         let key = |key: &[u8; 16]| {
@@ -390,15 +441,84 @@ mod tests {
     }
 
     #[test]
-    fn reserved_ports_read_as_linux_reads_them() {
+    fn defaults_are_those_of_the_one_table_of_sysctls() {
+        let s = Sysctls::with_memory(24_684_092 << 10);
+        for name in Sysctls::NAMES {
+            let key = lookup(name).unwrap_or_else(|| panic!("{name} is in no table"));
+            // tcp_tw_recycle does something here only.
+            assert!(key.effect || key.removed.is_some(), "{name} is said to do nothing");
+            if let Some(default) = key.default.fixed().filter(|_| !name.ends_with("fastopen_key")) {
+                let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+                assert_eq!(
+                    words(&s.get(name).expect("a name of the list")),
+                    words(default),
+                    "{name}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn any_spelling_finds_the_knob() {
+        let mut s = Sysctls::with_memory(1 << 30);
+        for (n, name) in [
+            "net.ipv4.tcp_fin_timeout",
+            "net/ipv4/tcp_fin_timeout",
+            "/proc/sys/net/ipv4/tcp_fin_timeout",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            s.set(name, &(n + 10).to_string()).unwrap();
+            assert_eq!(s.tcp_fin_timeout, n as u32 + 10);
+        }
+        for name in ["net.ipv4.conf.all.rp_filter", "net.ipv4.conf.default.rp_filter"] {
+            s.rp_filter = 0;
+            s.set(name, "2").unwrap();
+            assert_eq!(s.rp_filter, 2, "{name}");
+        }
+        s.set("net.ipv6.neigh.default.gc_stale_time", "7").unwrap();
+        assert_eq!(s.gc_stale_time, 7);
+        s.set("net.ipv6.conf.all.forwarding", "1").unwrap();
+        assert_eq!((s.ipv6_forwarding, s.ip_forward), (1, 0));
+    }
+
+    #[test]
+    fn values_are_taken_and_refused_as_the_kernel_does() {
         let mut s = Sysctls::with_memory(1 << 30);
         s.set("net.ipv4.ip_local_reserved_ports", "8080,9000-9010\n").unwrap();
         assert!(s.port_is_reserved(8080) && s.port_is_reserved(9010) && !s.port_is_reserved(9011));
-        assert_eq!(
-            s.set("net.ipv4.ip_local_reserved_ports", "9-8"),
-            Err(SysctlError::Invalid)
-        );
-        assert_eq!(s.set("net.ipv4.tcp_nope", "1"), Err(SysctlError::Unknown));
-        assert_eq!(s.set("net.ipv4.tcp_syn_retries", "-1"), Err(SysctlError::Invalid));
+        s.set("net.ipv4.tcp_rmem", "8192").unwrap();
+        assert_eq!(s.tcp_rmem[..2], [8192, 131072]);
+        s.set("net.ipv4.ip_local_port_range", "1024 65000").unwrap();
+        assert_eq!(s.ip_local_port_range, [1024, 65000]);
+        s.set("net.ipv4.tcp_fastopen_key", "00000001-2-3-4,5-6-7-8").unwrap();
+        assert_eq!(s.tcp_fastopen_key.primary.unwrap()[..5], [1, 0, 0, 0, 2]);
+        for (name, value) in [
+            ("net.ipv4.ip_local_reserved_ports", "9-8"),
+            ("net.ipv4.tcp_syn_retries", "-1"),
+            ("net.ipv4.tcp_syn_retries", "128"),
+            ("net.ipv4.tcp_syn_retries", "six"),
+            ("net.ipv4.tcp_rmem", "1,2,3"),
+        ] {
+            let before = s.get(name);
+            assert!(
+                matches!(s.set(name, value), Err(SysctlError::Bad(_))),
+                "{name} = {value}"
+            );
+            assert_eq!(s.get(name), before);
+        }
+        for (name, value) in [
+            ("net.ipv4.tcp_congestion_control", "vegas"),
+            ("net.ipv4.tcp_fastopen_key", "1-2-3"),
+        ] {
+            assert!(
+                matches!(s.set(name, value), Err(SysctlError::Refused(_))),
+                "{name} = {value}"
+            );
+        }
+        for name in ["net.ipv4.tcp_nope", "vm.swappiness", "net.ipv4.conf.eth0.nope"] {
+            assert_eq!(s.set(name, "1"), Err(SysctlError::Unknown), "{name}");
+        }
     }
 }

@@ -234,10 +234,8 @@ impl Udp {
         let src = src.map(canonical);
         let claimed = src.map(|src| src.ip()).filter(|ip| !ip.is_unspecified());
         let opts = sock.opts;
-        if let Some(ip) = claimed {
-            if ip.is_ipv4() != dst.is_ipv4() || !opts.transparent && !env.ip.is_local(ip) {
-                return Err(SockError::EINVAL);
-            }
+        if claimed.is_some_and(|ip| ip.is_ipv4() != dst.is_ipv4() || !opts.transparent && !env.ip.is_local(ip)) {
+            return Err(SockError::EINVAL);
         }
         let local = self.autobind(env, id)?;
         let asked = claimed.or(Some(local.ip()).filter(|ip| !ip.is_unspecified()));
@@ -413,7 +411,7 @@ impl Udp {
                     .nth(pick as usize)
                     .map(|sock| sock.id);
             }
-            return candidates().last().map(|sock| sock.id);
+            return candidates().next_back().map(|sock| sock.id);
         }
         if !env.ip.is_transparent(packet.iface) {
             return None;

@@ -173,8 +173,8 @@ impl Problem {
         }
     }
 
-    /// The destination itself would say so, not a router before it.
-    fn from_destination(self) -> bool {
+    /// The destination itself says so, not a router before it.
+    fn is_the_destinations(self) -> bool {
         matches!(
             self,
             Problem::Unreachable(Unreachable::Port) | Problem::Protocol | Problem::Reassembly
@@ -296,7 +296,7 @@ fn error_route(env: &Env, problem: Problem, on: Option<IfaceId>, from: IpAddr, t
         Some(iface) => env.ip.route_on(iface, from, to).ok()?,
         None => env.ip.route(from, Some(to)).ok()?,
     };
-    let src = match problem.from_destination() {
+    let src = match problem.is_the_destinations() {
         true => to,
         false => env.ip.source_for(route.iface, from).unwrap_or(to),
     };

@@ -391,7 +391,7 @@ pub(super) fn ndp_input(env: &mut Env, packet: &Packet<'_>, message: ndp::Messag
                 .and_then(|index| env.ip.neigh.get(index))
                 .is_some_and(|n| n.state != State::Incomplete && n.mac != mac);
             // RFC 4861 §7.2.5: without override another address only raises doubt.
-            if !(differs && !override_) {
+            if !differs || override_ {
                 learn(env, packet.iface, target.into(), mac, solicited, false);
             }
         }

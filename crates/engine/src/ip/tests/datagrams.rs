@@ -113,7 +113,7 @@ fn the_closest_binding_gets_the_datagram() {
         b.udp.bind(&mut b.env, sock, at(addr)).unwrap();
     }
     b.udp.connect(&mut b.env, connected, at("10.0.0.1:7")).unwrap();
-    let mut from = |a: &mut Node, b: &mut Node, port: u16| {
+    let from = |a: &mut Node, b: &mut Node, port: u16| {
         a.udp.close(SocketId {
             index: a.next_sock,
             generation: 1,
@@ -136,7 +136,7 @@ fn the_closest_binding_gets_the_datagram() {
 #[test]
 fn bindings_conflict_as_on_linux() {
     let mut node = Node::host(&["10.0.0.1", "10.0.0.2", "fd00::1"]);
-    let mut try_bind = |node: &mut Node, addr: &str, reuse: Option<SockOption>| {
+    let try_bind = |node: &mut Node, addr: &str, reuse: Option<SockOption>| {
         let id = node.udp(if at(addr).is_ipv4() { Family::V4 } else { Family::V6 });
         reuse.into_iter().for_each(|on| option(node, id, on));
         node.udp.bind(&mut node.env, id, at(addr))

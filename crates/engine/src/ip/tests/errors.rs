@@ -230,7 +230,7 @@ fn a_protocol_nobody_speaks_is_answered() {
 #[test]
 fn errors_to_one_host_are_held_back() {
     let mut node = Node::host(&["10.0.0.2"]);
-    let mut burst = |node: &mut Node, host: &str| {
+    let burst = |node: &mut Node, host: &str| {
         (0..20).for_each(|_| node.input(IF0, &udp_packet(host, "10.0.0.2:9", b"x")));
         node.output().len()
     };
@@ -253,7 +253,7 @@ fn errors_to_one_host_are_held_back() {
 fn errors_in_all_are_held_back() {
     let mut node = Node::host(&["10.0.0.2"]);
     node.env.sysctl.icmp_ratelimit = 0;
-    let mut storm = |node: &mut Node| {
+    let storm = |node: &mut Node| {
         for n in 0..200 {
             node.input(
                 IF0,
