@@ -1,0 +1,201 @@
+//! The congestion controls, behind one narrow trait (Linux: `struct tcp_congestion_ops`); a connection has one of
+//! them in place, without an allocation.
+
+mod cubic;
+mod reno;
+
+use super::loss::CaState;
+use super::snd::Sender;
+use super::snd::cwnd::Cwnd;
+use super::snd::pacing::Pacing;
+use crate::Instant;
+use crate::env::Env;
+use cubic::Cubic;
+use estab_proto::diag::CcName;
+use estab_proto::{Counter, SeqNum};
+use reno::Reno;
+
+/// What happened to a connection (Linux: `enum tcp_ca_event`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum CcEvent {
+    /// Data leaves while nothing is in flight.
+    TxStart,
+    /// The window restarts after an idle time.
+    CwndRestart,
+    /// A window reduction is complete.
+    CompleteCwr,
+    /// A timeout.
+    Loss,
+}
+
+/// What an ACK acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AckSample {
+    pub(crate) packets: u32,
+    pub(crate) rtt_us: Option<u32>,
+    pub(crate) in_flight: u32,
+}
+
+/// What a congestion control sees of its connection. The window is its to set.
+pub(crate) struct Cx<'a> {
+    pub(crate) cwnd: &'a mut Cwnd,
+    pub(crate) pacing: &'a mut Pacing,
+    pub(crate) now: Instant,
+    pub(crate) una: SeqNum,
+    pub(crate) nxt: SeqNum,
+    /// The window, not the application, bounds what is sent.
+    pub(crate) cwnd_limited: bool,
+    /// Largest super-packet in bytes.
+    pub(crate) gso_max: u32,
+    /// Milliseconds when data was last sent.
+    pub(crate) last_data: u32,
+}
+
+impl Cx<'_> {
+    pub(crate) fn now_ms(&self) -> u32 {
+        self.now.millis() as u32
+    }
+}
+
+/// How HyStart found the end of slow start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hystart {
+    AckTrain,
+    Delay,
+}
+
+/// A congestion control. The defaults are Reno's.
+pub(crate) trait CongestionControl {
+    /// The connection begins to use it.
+    fn init(&mut self, _cx: &mut Cx<'_>) {}
+    /// The threshold after a loss.
+    fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
+        (cx.cwnd.window >> 1).max(2)
+    }
+    /// `acked` segments were delivered in good order: grow the window.
+    fn cong_avoid(&mut self, cx: &mut Cx<'_>, acked: u32);
+    /// The window after a reduction proved needless.
+    fn undo_cwnd(&mut self, cx: &mut Cx<'_>) -> u32 {
+        cx.cwnd.window.max(cx.cwnd.prior)
+    }
+    /// The state changes to `state`.
+    fn set_state(&mut self, _cx: &mut Cx<'_>, _state: CaState) {}
+    fn event(&mut self, _cx: &mut Cx<'_>, _event: CcEvent) {}
+    /// Segments were acknowledged, with an RTT sample.
+    fn pkts_acked(&mut self, _cx: &mut Cx<'_>, _sample: &AckSample) -> Option<Hystart> {
+        None
+    }
+}
+
+/// A connection's congestion control.
+pub(crate) enum Cc {
+    Reno(Reno),
+    Cubic(Cubic),
+}
+
+impl Cc {
+    /// The names there are (`net.ipv4.tcp_available_congestion_control`).
+    pub(crate) const NAMES: &[&str] = &["reno", "cubic"];
+
+    pub(crate) fn exists(name: CcName) -> bool {
+        Self::NAMES.contains(&name.as_str())
+    }
+
+    /// The congestion control `name`; Reno if there is none of that name.
+    pub(crate) fn new(name: CcName) -> Cc {
+        match name.as_str() {
+            "cubic" => Cc::Cubic(Cubic::default()),
+            _ => Cc::Reno(Reno),
+        }
+    }
+
+    pub(crate) fn name(&self) -> CcName {
+        CcName::new(match self {
+            Cc::Reno(_) => "reno",
+            Cc::Cubic(_) => "cubic",
+        })
+    }
+
+    fn get(&mut self) -> &mut dyn CongestionControl {
+        match self {
+            Cc::Reno(cc) => cc,
+            Cc::Cubic(cc) => cc,
+        }
+    }
+
+    /// It sets window and pacing rate itself on every ACK (Linux: `cong_control`).
+    pub(crate) fn has_cong_control(&self) -> bool {
+        false
+    }
+
+    /// The send buffer in windows (Linux: `sndbuf_expand`).
+    pub(crate) fn sndbuf_factor(&self) -> u32 {
+        2
+    }
+
+    /// The least segments of a super-packet, where it has an opinion.
+    pub(crate) fn min_tso_segs(&self, _pacing: &Pacing) -> Option<u32> {
+        None
+    }
+}
+
+impl Sender {
+    /// The congestion control and what it may see.
+    fn cc_parts(&mut self, now: Instant) -> (&mut dyn CongestionControl, Cx<'_>) {
+        let cwnd_limited = self.is_cwnd_limited();
+        let cx = Cx {
+            cwnd: &mut self.cwnd,
+            pacing: &mut self.pacing,
+            now,
+            una: self.una,
+            nxt: self.nxt,
+            cwnd_limited,
+            gso_max: self.gso_max,
+            last_data: self.last_data,
+        };
+        (self.cc.get(), cx)
+    }
+
+    pub(crate) fn cc_init(&mut self, env: &Env) {
+        let (cc, mut cx) = self.cc_parts(env.now);
+        cc.init(&mut cx);
+    }
+
+    pub(crate) fn cc_ssthresh(&mut self, env: &Env) -> u32 {
+        let (cc, mut cx) = self.cc_parts(env.now);
+        cc.ssthresh(&mut cx)
+    }
+
+    pub(crate) fn cc_undo_cwnd(&mut self, env: &Env) -> u32 {
+        let (cc, mut cx) = self.cc_parts(env.now);
+        cc.undo_cwnd(&mut cx)
+    }
+
+    pub(crate) fn cc_cong_avoid(&mut self, env: &Env, acked: u32) {
+        let (cc, mut cx) = self.cc_parts(env.now);
+        cc.cong_avoid(&mut cx, acked);
+    }
+
+    pub(crate) fn cc_state(&mut self, env: &Env, state: CaState) {
+        let (cc, mut cx) = self.cc_parts(env.now);
+        cc.set_state(&mut cx, state);
+    }
+
+    pub(crate) fn cc_event(&mut self, env: &Env, event: CcEvent) {
+        let (cc, mut cx) = self.cc_parts(env.now);
+        cc.event(&mut cx, event);
+    }
+
+    pub(crate) fn cc_pkts_acked(&mut self, env: &mut Env, sample: &AckSample) {
+        let (cc, mut cx) = self.cc_parts(env.now);
+        let Some(found) = cc.pkts_acked(&mut cx, sample) else {
+            return;
+        };
+        let (detect, cwnd) = match found {
+            Hystart::AckTrain => (Counter::TcpExtTCPHystartTrainDetect, Counter::TcpExtTCPHystartTrainCwnd),
+            Hystart::Delay => (Counter::TcpExtTCPHystartDelayDetect, Counter::TcpExtTCPHystartDelayCwnd),
+        };
+        env.mib.inc(detect);
+        env.mib.add(cwnd, u64::from(self.cwnd.window));
+    }
+}
