@@ -7,15 +7,56 @@
 //!   payload with [`Sender::copy_payload`],
 //! - keeps one timer at [`Sender::deadline`] and calls [`Sender::on_timer`] when it has passed.
 //!
-//! After each of these calls `poll` may have something to send and `deadline` may have moved.
-#![allow(clippy::todo, unused_variables, dead_code)]
+//! After each of these calls `poll` may have something to send and `deadline` may have moved. What is sent, and when,
+//! is decided inside the call that gives rise to it, as Linux decides it; `poll` only hands it out.
+//!
+//! | file | Linux |
+//! |---|---|
+//! | `queue.rs` | the skbs of `sk_write_queue` and `tcp_rtx_queue` |
+//! | `write.rs` | `tcp_sendmsg_locked`, `tcp_send_fin`, the send buffer |
+//! | `output.rs` | `tcp_write_xmit`: windows, Nagle, TSO |
+//! | `retransmit.rs` | `tcp_retransmit_skb`, `tcp_xmit_retransmit_queue` |
+//! | `ack.rs` | `tcp_ack`, `tcp_clean_rtx_queue` |
+//! | `timer.rs` `probe.rs` | `tcp_write_timer`, zero-window probes |
+//! | `cwnd.rs` `rate.rs` `pacing.rs` `ecn.rs` `chrono.rs` | window validation, delivery rate, pacing, ECN, why sending waits |
+//! | `../loss/` | `tcp_fastretrans_alert` and all it calls |
+//! | `../cc/` | the congestion controls |
 
+mod ack;
+mod chrono;
+pub(crate) mod cwnd;
+mod ecn;
+mod info;
+pub(crate) mod lazy;
+mod output;
+pub(crate) mod pacing;
+mod probe;
+pub(crate) mod queue;
+pub(crate) mod rate;
+mod retransmit;
+mod timer;
+mod write;
+
+
+use super::cc::Cc;
+use super::loss::rack::Rack;
+use super::loss::rto::Rtt;
+use super::loss::undo::Undo;
+use super::loss::{CaState, prr::Prr, scoreboard::Scoreboard};
 use crate::drop::DropReason;
 use crate::env::Env;
-use crate::{Instant, SendFlags, SockError};
+use crate::{Instant, SockError};
+use chrono::Chrono;
 use core::time::Duration;
+use cwnd::Cwnd;
+use ecn::Ecn;
 use estab_proto::diag::CcName;
-use estab_proto::{SeqNum, TcpFlags, TcpInfo, TimerKind};
+use estab_proto::{SeqNum, TcpFlags};
+use lazy::{Blank, Lazy};
+use pacing::Pacing;
+use queue::SendQueue;
+use rate::Rate;
+use timer::Timer;
 
 /// What the handshake settled, for [`Sender::new`].
 #[derive(Clone, Copy, Debug)]
@@ -76,11 +117,12 @@ pub(crate) struct AckOut {
     pub(crate) una_advanced: bool,
     /// Our FIN is acknowledged, by this or an earlier ACK.
     pub(crate) fin_acked: bool,
-    /// The path works both ways: something was acknowledged (confirm the neighbour).
+    /// The path works both ways: something was delivered (confirm the neighbour).
     pub(crate) progress: bool,
-    /// Room for the application has grown past its threshold: POLLOUT is due (Linux: `tcp_check_space`).
-    pub(crate) writable: bool,
-    /// The ACK is to be ignored and the segment discarded, for this reason.
+    /// The ACK lies below SND.UNA (Linux: `tcp_ack` returns 0): its data still counts, but in SYN_RCVD it
+    /// is no answer to our SYN.
+    pub(crate) old_ack: bool,
+    /// The ACK can't be one of ours: discard the segment, for this reason.
     pub(crate) drop: Option<DropReason>,
     /// With `drop`: answer with a (rate-limited) challenge ACK (RFC 5961 §5).
     pub(crate) challenge: bool,
@@ -112,8 +154,8 @@ pub(crate) struct TxSegment {
 pub(crate) struct TxRoom {
     /// Most bytes of payload in one [`TxSegment`]: the device's GSO size less headers, or one MSS.
     pub(crate) max_payload: u32,
-    /// Bytes of options (SACK blocks, MD5) beyond those that `mss` accounts for (Linux: `tcp_current_mss`).
-    pub(crate) extra_options: u8,
+    /// Most bytes of payload in one segment with the options that this header gets.
+    pub(crate) mss: u16,
 }
 
 /// The circumstances of a timeout, for [`Sender::on_timer`].
@@ -121,10 +163,10 @@ pub(crate) struct TxRoom {
 pub(crate) struct TimerCx {
     /// No application holds the socket (SOCK_DEAD): `tcp_orphan_retries` applies.
     pub(crate) orphan: bool,
-    /// There are more orphans or more memory in use than allowed (Linux: `tcp_check_oom`).
-    pub(crate) out_of_resources: bool,
-    /// TCP_USER_TIMEOUT in milliseconds; 0 is off.
-    pub(crate) user_timeout: u32,
+    /// How many orphans there are in the stack.
+    pub(crate) orphans: u32,
+    /// More memory is in use than `tcp_mem` allows (Linux: `tcp_out_of_memory`).
+    pub(crate) out_of_memory: bool,
     /// The pending ICMP error (`sk_err_soft`).
     pub(crate) soft_error: Option<SockError>,
 }
@@ -145,116 +187,362 @@ pub(crate) enum TimerOut {
     },
 }
 
+/// Milliseconds of the stack's clock as timestamps and Linux's jiffies count them: they wrap.
+pub(crate) fn now_ms(env: &Env) -> u32 {
+    env.now.millis() as u32
+}
+
+/// How small segments are held back (Linux: `tp->nonagle`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Nagle(u8);
+
+impl Nagle {
+    /// TCP_NODELAY: small segments leave at once.
+    pub(crate) const OFF: Nagle = Nagle(1);
+    /// TCP_CORK or MSG_MORE: only full segments leave.
+    pub(crate) const CORK: Nagle = Nagle(2);
+    /// What is queued now leaves, corked or not.
+    pub(crate) const PUSH: Nagle = Nagle(4);
+
+    const fn has(self, other: Nagle) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    fn set(&mut self, other: Nagle, on: bool) {
+        if on {
+            self.0 |= other.0;
+        } else {
+            self.0 &= !other.0;
+        }
+    }
+}
+
+/// What a connection has sent, in all.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Totals {
+    pub(super) bytes_sent: u64,
+    pub(super) bytes_acked: u64,
+    pub(super) data_segs: u32,
+}
+
+/// What went wrong, in all; blank until something does.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Troubles {
+    pub(super) bytes_retrans: u64,
+    pub(super) retrans: u32,
+    pub(super) dsack_dups: u32,
+    pub(super) reord_seen: u32,
+    /// Milliseconds when the first of a row of timeouts was, 0: no timeout is being recovered from.
+    pub(super) rto_stamp: u32,
+    pub(super) rto_time: u32,
+    pub(super) rtos: u16,
+    pub(super) rto_recoveries: u16,
+}
+
+impl Blank for Troubles {
+    fn blank() -> &'static Troubles {
+        static BLANK: Troubles = Troubles {
+            bytes_retrans: 0,
+            retrans: 0,
+            dsack_dups: 0,
+            reord_seen: 0,
+            rto_stamp: 0,
+            rto_time: 0,
+            rtos: 0,
+            rto_recoveries: 0,
+        };
+        &BLANK
+    }
+    fn fresh() -> Troubles {
+        Troubles::default()
+    }
+}
+
+/// Yes-or-no state.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Flags {
+    pub(super) sack_ok: bool,
+    pub(super) ts_ok: bool,
+    pub(super) fin_queued: bool,
+    /// The application met a full buffer and waits for room (SOCK_NOSPACE).
+    pub(super) no_space: bool,
+    /// There is room again, and nobody was told.
+    pub(super) writable: bool,
+    pub(super) sndbuf_locked: bool,
+    /// The window of the last round trip was used up.
+    pub(super) cwnd_limited: bool,
+    /// The receiver took back SACKs in this recovery.
+    pub(super) reneged: bool,
+    /// F-RTO examines the last timeout.
+    pub(super) frto: bool,
+    /// The loss probe repeated old data.
+    pub(super) tlp_retrans: bool,
+    /// Fast Open: the handshake is not done; timers are the handshake's.
+    pub(super) handshake: bool,
+    /// The device takes nothing: see [`Sender::set_blocked`].
+    pub(super) blocked: bool,
+}
+
 /// The sending half of a connection.
 pub(crate) struct Sender {
-    una: SeqNum,
-    nxt: SeqNum,
-    write_seq: SeqNum,
+    // Sequence space (RFC 9293 §3.3.1).
+    pub(super) una: SeqNum,
+    pub(super) nxt: SeqNum,
+    pub(super) write_seq: SeqNum,
+    /// Everything before was pushed.
+    pub(super) pushed_seq: SeqNum,
+    /// End of the last small segment sent (Minshall).
+    pub(super) small_seq: SeqNum,
+    /// After the urgent byte; SND.UNA: none.
+    pub(super) urgent: SeqNum,
+    wl1: SeqNum,
+    pub(super) wnd: u32,
+    pub(super) max_wnd: u32,
+    /// What the path allows, and that bounded by half the largest window.
+    pub(super) path_mss: u16,
+    pub(super) mss: u16,
+    pub(super) mss_clamp: u16,
+    /// Bytes of options beyond those that `mss` accounts for (SACK blocks); see [`Sender::set_extra_options`].
+    pub(super) extra_options: u8,
+    pub(super) nagle: Nagle,
+    pub(super) flags: Flags,
+
+    pub(super) queue: Lazy<SendQueue>,
+    pub(super) sndbuf: u32,
+    /// Bytes charged to the send buffer (`sk_wmem_queued`).
+    pub(super) wmem: u32,
+    pub(super) notsent_lowat: u32,
+    /// Largest super-packet, payload bytes.
+    pub(super) gso_max: u32,
+
+    pub(super) timer: Timer,
+    pub(super) rtt: Rtt,
+    /// Timeouts in a row without progress (`icsk_retransmits`).
+    pub(super) retransmits: u8,
+    /// Zero-window probes in a row without an answer.
+    pub(super) probes_out: u8,
+    /// Milliseconds when probing began; 0: it has not.
+    pub(super) probes_stamp: u32,
+    /// TCP_USER_TIMEOUT in milliseconds; 0: off.
+    pub(super) user_timeout: u32,
+    /// Milliseconds of the last ACK, and of the last data sent.
+    pub(super) last_ack: u32,
+    pub(super) last_data: u32,
+
+    /// Packets sent and not cumulatively acknowledged.
+    pub(super) packets_out: u32,
+    pub(super) board: Lazy<Scoreboard>,
+    /// Distance in packets at which a hole means loss.
+    pub(super) reordering: u32,
+    pub(super) state: CaState,
+    /// SND.NXT when the state was entered: it ends when this is acknowledged.
+    pub(super) high_seq: SeqNum,
+    pub(super) undo: Undo,
+    pub(super) prr: Prr,
+    pub(super) rack: Rack,
+    pub(super) tlp_high: Option<SeqNum>,
+
+    pub(super) cwnd: Cwnd,
+    pub(super) cc: Cc,
+    pub(super) rate: Rate,
+    pub(super) pacing: Pacing,
+    pub(super) ecn: Ecn,
+    chrono: Chrono,
+    pub(super) totals: Totals,
+    pub(super) troubles: Lazy<Troubles>,
 }
 
 impl Sender {
-    /// The sender of a connection whose handshake is done; SND.UNA = SND.NXT = ISS + 1.
+    /// The sender of a connection whose handshake is done (or, with Fast Open, may send before that: see
+    /// [`Self::set_handshake_pending`]); SND.UNA = SND.NXT = ISS + 1.
     pub(crate) fn new(env: &mut Env, setup: &SndSetup) -> Sender {
-        todo!()
+        let first = setup.iss + 1;
+        let now_ms = now_ms(env);
+        let mut sender = Sender {
+            una: first,
+            nxt: first,
+            write_seq: first,
+            pushed_seq: first,
+            small_seq: first,
+            urgent: first,
+            wl1: setup.wl1,
+            wnd: setup.window,
+            max_wnd: setup.window,
+            path_mss: setup.mss,
+            mss: setup.mss,
+            mss_clamp: setup.mss_clamp,
+            extra_options: 0,
+            nagle: Nagle::default(),
+            flags: Flags {
+                sack_ok: setup.sack_ok,
+                ts_ok: setup.ts_ok,
+                sndbuf_locked: setup.sndbuf.is_some(),
+                ..Flags::default()
+            },
+            queue: Lazy::default(),
+            sndbuf: setup.sndbuf.unwrap_or(env.sysctl.tcp_wmem[1] as u32),
+            wmem: 0,
+            notsent_lowat: 0,
+            gso_max: output::GSO_MAX,
+            timer: Timer::default(),
+            rtt: Rtt::new(),
+            retransmits: 0,
+            probes_out: 0,
+            probes_stamp: 0,
+            user_timeout: 0,
+            last_ack: now_ms,
+            last_data: now_ms,
+            packets_out: 0,
+            board: Lazy::default(),
+            reordering: env.sysctl.tcp_reordering,
+            state: CaState::Open,
+            high_seq: first,
+            undo: Undo::default(),
+            prr: Prr::default(),
+            rack: Rack::default(),
+            tlp_high: None,
+            cwnd: Cwnd::new(now_ms),
+            cc: Cc::new(setup.cc.unwrap_or(env.sysctl.tcp_congestion_control)),
+            rate: Rate::default(),
+            pacing: Pacing::default(),
+            ecn: Ecn::new(setup.ecn_ok),
+            chrono: Chrono::default(),
+            totals: Totals::default(),
+            troubles: Lazy::default(),
+        };
+        sender.sync_mss();
+        match setup.rtt {
+            Some(rtt) => sender.seed_rtt(env, rtt),
+            None => sender.rtt.no_handshake_sample(),
+        }
+        sender.cwnd.window = if setup.syn_lost { 1 } else { cwnd::INITIAL };
+        sender.cc_init(env);
+        sender.update_pacing_rate(env);
+        sender.expand_sndbuf(env);
+        sender
     }
 
-    // --- the application's side
+    /// A sample of the handshake's round trip (Linux: `tcp_synack_rtt_meas`, `tcp_ack_update_rtt` on the SYN).
+    pub(crate) fn seed_rtt(&mut self, env: &Env, rtt: Duration) {
+        let us = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX);
+        self.rtt.min_sample(us, now_ms(env), &env.sysctl);
+        self.rtt.sample(us, self.una, self.nxt, &env.sysctl);
+    }
 
-    /// Appends to the stream as much as fits; returns the bytes taken, 0 when the buffer is full
-    /// (then `writable` in some later [`AckOut`] says when to try again).
-    pub(crate) fn write(&mut self, env: &mut Env, data: &[u8], flags: SendFlags) -> usize {
-        todo!()
+    /// Bytes of options beyond the fixed ones (SACK blocks of our receiver, MD5) that segments carry from now on: call
+    /// when that changes, before `write`, `on_ack`, `push` or `on_timer` (Linux: `tcp_current_mss`).
+    pub(crate) fn set_extra_options(&mut self, bytes: u8) {
+        self.extra_options = bytes;
     }
-    /// Bytes that [`Self::write`] would take now (SO_SNDBUF, TCP_NOTSENT_LOWAT not considered).
-    pub(crate) fn room(&self) -> usize {
-        todo!()
+
+    /// Fast Open: data may leave before the handshake is done; until it is, retransmission timers rest (the SYN-ACK's own
+    /// timer is the caller's).
+    pub(crate) fn set_handshake_pending(&mut self, env: &Env, pending: bool) {
+        self.flags.handshake = pending;
+        if !pending {
+            self.rearm_rto(env);
+        }
     }
-    /// POLLOUT: a third of the buffer is free and unsent bytes are below TCP_NOTSENT_LOWAT (Linux: `sk_stream_is_writeable`).
-    pub(crate) fn is_writable(&self, env: &Env) -> bool {
-        todo!()
+
+    /// Our own device's queue is full (a qdisc that drops): until that ends, what would leave fails at once and is tried
+    /// again after half a second (Linux: `tcp_transmit_skb` fails with NET_XMIT_DROP).
+    pub(crate) fn set_blocked(&mut self, blocked: bool) {
+        self.flags.blocked = blocked;
     }
-    /// Queues FIN after what was written. Later writes are refused by the caller.
-    pub(crate) fn queue_fin(&mut self, env: &mut Env) {
-        todo!()
+
+    /// TCP_NODELAY; turning it on pushes what Nagle held (Linux: `__tcp_sock_set_nodelay`).
+    pub(crate) fn set_nodelay(&mut self, env: &mut Env, on: bool) {
+        self.nagle.set(Nagle::OFF, on);
+        if on {
+            self.nagle.set(Nagle::PUSH, true);
+            self.push_pending(env);
+        }
     }
-    /// FIN was queued.
-    pub(crate) fn fin_queued(&self) -> bool {
-        todo!()
+
+    /// TCP_CORK; turning it off pushes what was held (Linux: `__tcp_sock_set_cork`).
+    pub(crate) fn set_cork(&mut self, env: &mut Env, on: bool) {
+        self.nagle.set(Nagle::CORK, on);
+        if !on {
+            if self.nagle.has(Nagle::OFF) {
+                self.nagle.set(Nagle::PUSH, true);
+            }
+            self.push_pending(env);
+        }
     }
-    /// FIN has been sent at least once.
-    pub(crate) fn fin_sent(&self) -> bool {
-        todo!()
+
+    /// TCP_USER_TIMEOUT in milliseconds; 0: off.
+    pub(crate) fn set_user_timeout(&mut self, ms: u32) {
+        self.user_timeout = ms;
     }
-    /// FIN was acknowledged.
-    pub(crate) fn fin_acked(&self) -> bool {
-        todo!()
-    }
-    /// TCP_NODELAY; turning it on pushes what Nagle held.
-    pub(crate) fn set_nodelay(&mut self, on: bool) {
-        todo!()
-    }
-    /// TCP_CORK; turning it off pushes what was held.
-    pub(crate) fn set_cork(&mut self, on: bool) {
-        todo!()
-    }
-    /// SO_SNDBUF in bytes, doubled already; turns autotuning off.
-    pub(crate) fn set_sndbuf(&mut self, bytes: u32) {
-        todo!()
-    }
-    /// SO_SNDBUF's value now.
-    pub(crate) fn sndbuf(&self) -> u32 {
-        todo!()
-    }
-    /// TCP_NOTSENT_LOWAT; 0: the sysctl's.
-    pub(crate) fn set_notsent_lowat(&mut self, bytes: u32) {
-        todo!()
-    }
-    /// SO_MAX_PACING_RATE in bytes per second; `u64::MAX` is none.
-    pub(crate) fn set_max_pacing_rate(&mut self, bytes_per_second: u64) {
-        todo!()
-    }
-    /// TCP_CONGESTION; ENOENT's place is taken by `false`.
+
+    /// TCP_CONGESTION; `false`: there is none of that name (ENOENT).
     pub(crate) fn set_cc(&mut self, env: &Env, name: CcName) -> bool {
-        todo!()
+        if !Cc::exists(name) {
+            return false;
+        }
+        if self.cc.name() != name {
+            self.cc = Cc::new(name);
+            self.cc_init(env);
+        }
+        true
     }
 
-    // --- the network's side
-
-    /// An acceptable segment with ACK arrived: call once per segment, before its data is processed.
-    pub(crate) fn on_ack(&mut self, env: &mut Env, ack: &AckIn<'_>) -> AckOut {
-        todo!()
-    }
-    /// The next segment to send now, accounted for as sent; call again until `None`.
-    pub(crate) fn poll(&mut self, env: &mut Env, room: TxRoom) -> Option<TxSegment> {
-        todo!()
-    }
-    /// Copies the payload of a [`TxSegment`] and returns its partial Internet checksum (RFC 1071).
-    pub(crate) fn copy_payload(&self, seq: SeqNum, out: &mut [u8]) -> u32 {
-        todo!()
-    }
-    /// The path MTU or the peer's MSS changed (Linux: `tcp_sync_mss`): later segments carry `mss` bytes. `retransmit`:
-    /// an ICMP "fragmentation needed" lost what was larger (Linux: `tcp_simple_retransmit`).
-    pub(crate) fn set_mss(&mut self, env: &mut Env, mss: u16, retransmit: bool) {
-        todo!()
-    }
-    /// A checked ICMP unreachable for what is in flight takes one backoff step back (RFC 6069; Linux: `tcp_ld_RTO_revert`).
-    pub(crate) fn on_unreachable(&mut self, env: &mut Env, seq: SeqNum) {
-        todo!()
+    /// TCP_CONGESTION's value.
+    pub(crate) fn cc_name(&self) -> CcName {
+        self.cc.name()
     }
 
-    // --- time
+    /// The path MTU or the peer's MSS changed: later segments carry `mss` bytes (Linux: `tcp_sync_mss`).
+    /// `lost`: an ICMP "fragmentation needed" says that what is larger was lost (Linux: `tcp_simple_retransmit`).
+    pub(crate) fn set_mss(&mut self, env: &mut Env, mss: u16, lost: bool) {
+        self.path_mss = mss.max(1);
+        self.sync_mss();
+        if lost {
+            self.simple_retransmit(env);
+        }
+    }
 
-    /// When to call [`Self::on_timer`] next, and why.
-    pub(crate) fn deadline(&self) -> Option<(Instant, TimerKind)> {
-        todo!()
+    /// Bounds the MSS by half the largest window offered (Linux: `tcp_bound_to_half_wnd`).
+    fn sync_mss(&mut self) {
+        self.mss = self.bound_to_half_window(u32::from(self.path_mss)) as u16;
     }
-    /// Acts on the deadline if it has passed.
-    pub(crate) fn on_timer(&mut self, env: &mut Env, cx: &TimerCx) -> TimerOut {
-        todo!()
+
+    fn bound_to_half_window(&self, bytes: u32) -> u32 {
+        let cutoff = if self.max_wnd > 536 {
+            self.max_wnd >> 1
+        } else {
+            self.max_wnd
+        };
+        if cutoff != 0 && bytes > cutoff {
+            cutoff.max(48)
+        } else {
+            bytes
+        }
     }
-    /// How often in a row the running timer has fired without an answer (RTO backoff or probes), for diagnoses.
-    pub(crate) fn retries(&self) -> u8 {
-        todo!()
+
+    /// Payload bytes of a segment sent now (Linux: `tcp_current_mss`).
+    pub(super) fn current_mss(&self) -> u32 {
+        u32::from(self.mss).saturating_sub(u32::from(self.extra_options)).max(1)
+    }
+
+    /// The end of the window: SND.UNA + SND.WND (Linux: `tcp_wnd_end`).
+    pub(super) fn window_end(&self) -> SeqNum {
+        self.una + self.wnd
+    }
+
+    /// Packets believed to be in the network (RFC 6675's pipe; Linux: `tcp_packets_in_flight`).
+    pub(super) fn in_flight(&self) -> u32 {
+        (self.packets_out + self.board.retrans_out).saturating_sub(self.board.sacked_out + self.board.lost_out)
+    }
+
+    /// Packets that left the network or are lost (Linux: `tcp_left_out`).
+    pub(super) fn left_out(&self) -> u32 {
+        self.board.sacked_out + self.board.lost_out
+    }
+
+    /// Urgent data waits to be sent or acknowledged.
+    pub(super) fn urgent_mode(&self) -> bool {
+        self.una != self.urgent
     }
 
     // --- what others ask
@@ -267,52 +555,79 @@ impl Sender {
     pub(crate) fn nxt(&self) -> SeqNum {
         self.nxt
     }
+    /// The sequence number that a segment without data carries: SND.NXT, or the window's end if it
+    /// shrank (Linux: `tcp_acceptable_seq`).
+    pub(crate) fn acceptable_seq(&self) -> SeqNum {
+        let end = self.window_end();
+        let by_scale = self.nxt.since(end) < 1 << 14;
+        if end.at_or_after(self.nxt) || by_scale {
+            self.nxt
+        } else {
+            end
+        }
+    }
     /// The sequence number after the last byte (and FIN) queued.
     pub(crate) fn write_seq(&self) -> SeqNum {
         self.write_seq
     }
+    /// FIN was queued.
+    pub(crate) fn fin_queued(&self) -> bool {
+        self.flags.fin_queued
+    }
+    /// FIN has been sent at least once.
+    pub(crate) fn fin_sent(&self) -> bool {
+        self.flags.fin_queued && self.nxt == self.write_seq
+    }
+    /// FIN was acknowledged.
+    pub(crate) fn fin_acked(&self) -> bool {
+        self.flags.fin_queued && self.una == self.write_seq
+    }
     /// Bytes written and not acknowledged, FIN not counted (SIOCOUTQ).
     pub(crate) fn queued(&self) -> u32 {
-        todo!()
+        self.queue.byte_len()
     }
     /// Bytes written and not yet sent (SIOCOUTQNSD).
     pub(crate) fn unsent(&self) -> u32 {
-        todo!()
+        self.write_seq.since(self.nxt)
     }
     /// SND.WND in bytes.
     pub(crate) fn window(&self) -> u32 {
-        todo!()
+        self.wnd
     }
     /// Largest window the peer has offered.
     pub(crate) fn max_window(&self) -> u32 {
-        todo!()
+        self.max_wnd
     }
     /// Payload bytes of a full segment.
     pub(crate) fn mss(&self) -> u16 {
-        todo!()
+        self.mss
     }
     /// Segments sent and unacknowledged (Linux: `packets_out`).
     pub(crate) fn packets_out(&self) -> u32 {
-        todo!()
+        self.packets_out
     }
     /// Smoothed round-trip time, once known.
     pub(crate) fn srtt(&self) -> Option<Duration> {
-        todo!()
+        match self.rtt.srtt8() {
+            0 => None,
+            us => Some(Duration::from_micros(u64::from(us >> 3))),
+        }
     }
     /// The retransmission timeout now, backoff included.
     pub(crate) fn rto(&self) -> Duration {
-        todo!()
+        Duration::from_micros(u64::from(self.rtt.rto()))
     }
-    /// When the last data segment left (keepalive and delayed-ACK logic ask).
-    pub(crate) fn last_sent(&self) -> Option<Instant> {
-        todo!()
+    /// Milliseconds since data was last sent (`tcpi_last_data_sent`; keepalive and delayed ACKs ask).
+    pub(crate) fn last_sent_ms(&self, env: &Env) -> u32 {
+        now_ms(env).wrapping_sub(self.last_data)
     }
-    /// Bytes of memory held (wmem_queued).
+    /// Milliseconds since the last ACK (`tcpi_last_ack_recv`; keepalive asks).
+    pub(crate) fn last_ack_ms(&self, env: &Env) -> u32 {
+        now_ms(env).wrapping_sub(self.last_ack)
+    }
+    /// Bytes of memory held beyond the struct itself.
     pub(crate) fn memory(&self) -> usize {
-        todo!()
-    }
-    /// Fills in what `struct tcp_info` says of the sending half.
-    pub(crate) fn info(&self, env: &Env, info: &mut TcpInfo) {
-        todo!()
+        let lazy = self.queue.truesize() + self.board.truesize() + self.troubles.truesize();
+        lazy + self.queue.heap()
     }
 }

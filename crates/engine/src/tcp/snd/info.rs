@@ -1,0 +1,66 @@
+//! What `struct tcp_info` says of the sending half (Linux: `tcp_get_info`).
+
+use super::{Sender, now_ms};
+use crate::env::Env;
+use estab_proto::TcpInfo;
+
+/// `tcpi_options` bits (include/uapi/linux/tcp.h).
+const OPT_TIMESTAMPS: u8 = 1;
+const OPT_SACK: u8 = 2;
+const OPT_ECN: u8 = 8;
+
+impl Sender {
+    /// Fills in the sending half's fields; the window scale's bits, the receiver's and `fastopen` are the caller's.
+    pub(crate) fn info(&self, env: &Env, info: &mut TcpInfo) {
+        for (on, bit) in [
+            (self.flags.ts_ok, OPT_TIMESTAMPS),
+            (self.flags.sack_ok, OPT_SACK),
+            (self.ecn.ok(), OPT_ECN),
+        ] {
+            if on {
+                info.options |= bit;
+            }
+        }
+        info.ca_state = self.state as u8;
+        info.retransmits = self.retransmits;
+        info.probes = self.probes_out;
+        info.backoff = self.rtt.backoff;
+        info.rto = self.rtt.rto();
+        info.snd_mss = u32::from(self.mss);
+        info.unacked = self.packets_out;
+        info.sacked = self.board.sacked_out;
+        info.lost = self.board.lost_out;
+        info.retrans = self.board.retrans_out;
+        info.last_data_sent = self.last_sent_ms(env);
+        info.last_ack_recv = self.last_ack_ms(env);
+        info.rtt = self.rtt.srtt();
+        info.rttvar = self.rtt.deviation();
+        info.snd_ssthresh = self.cwnd.ssthresh;
+        info.snd_cwnd = self.cwnd.window;
+        info.reordering = self.reordering;
+        info.total_retrans = self.troubles.retrans;
+        info.pacing_rate = self.pacing.rate;
+        info.max_pacing_rate = self.pacing.max_rate;
+        info.bytes_acked = self.totals.bytes_acked;
+        info.notsent_bytes = self.unsent();
+        info.min_rtt = self.rtt.min();
+        info.data_segs_out = self.totals.data_segs;
+        (info.delivery_rate, info.delivery_rate_app_limited) = self.delivery_rate();
+        (info.busy_time, info.rwnd_limited, info.sndbuf_limited) = self.chrono.times_us(now_ms(env));
+        info.delivered = self.rate.delivered;
+        info.delivered_ce = self.rate.delivered_ce;
+        info.bytes_sent = self.totals.bytes_sent;
+        info.bytes_retrans = self.troubles.bytes_retrans;
+        info.dsack_dups = self.troubles.dsack_dups;
+        info.reord_seen = self.troubles.reord_seen;
+        info.snd_wnd = self.wnd;
+        info.total_rto = self.troubles.rtos;
+        info.total_rto_recoveries = self.troubles.rto_recoveries;
+        info.total_rto_time = self.troubles.rto_time;
+        if self.troubles.rto_stamp != 0 {
+            let spent = now_ms(env).wrapping_sub(self.troubles.rto_stamp);
+            info.total_rto_time = info.total_rto_time.saturating_add(spent);
+        }
+        info.cc = self.cc.name();
+    }
+}

@@ -1,0 +1,50 @@
+//! State that most connections have no need of most of the time: reading it costs nothing, writing allocates it.
+
+use alloc::boxed::Box;
+use core::ops::{Deref, DerefMut};
+
+/// What a type is while there is nothing to say.
+pub(crate) trait Blank: Sized + 'static {
+    /// That value, once for all.
+    fn blank() -> &'static Self;
+    /// A copy of it to change.
+    fn fresh() -> Self;
+}
+
+/// A value that takes 8 bytes while it is blank.
+pub(crate) struct Lazy<T>(Option<Box<T>>);
+
+impl<T> Default for Lazy<T> {
+    fn default() -> Lazy<T> {
+        Lazy(None)
+    }
+}
+
+impl<T> Lazy<T> {
+    /// Makes it blank again.
+    pub(crate) fn release(&mut self) {
+        self.0 = None;
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn truesize(&self) -> usize {
+        self.0.as_ref().map_or(0, |_| size_of::<T>())
+    }
+}
+
+impl<T: Blank> Deref for Lazy<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match &self.0 {
+            Some(value) => value,
+            None => T::blank(),
+        }
+    }
+}
+
+impl<T: Blank> DerefMut for Lazy<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.get_or_insert_with(|| Box::new(T::fresh()))
+    }
+}
