@@ -26,11 +26,17 @@ mod stack;
 mod sysctl;
 mod tcp {
     #[allow(dead_code)] // Until the connections use it.
+    pub(crate) mod cc;
+    #[allow(dead_code)] // Until the connections use it.
     pub(crate) mod cookie;
     #[allow(dead_code)] // Until the connections use it.
     pub(crate) mod isn;
     #[allow(dead_code)] // Until the connections use it.
+    pub(crate) mod loss;
+    #[allow(dead_code)] // Until the connections use it.
     pub(crate) mod rcv;
+    #[allow(dead_code)] // Until the connections use it.
+    pub(crate) mod snd;
 }
 mod time;
 mod timer;

@@ -37,15 +37,14 @@ mod retransmit;
 mod timer;
 mod write;
 
-
 use super::cc::Cc;
 use super::loss::rack::Rack;
 use super::loss::rto::Rtt;
 use super::loss::undo::Undo;
 use super::loss::{CaState, prr::Prr, scoreboard::Scoreboard};
+use crate::SockError;
 use crate::drop::DropReason;
 use crate::env::Env;
-use crate::{Instant, SockError};
 use chrono::Chrono;
 use core::time::Duration;
 use cwnd::Cwnd;

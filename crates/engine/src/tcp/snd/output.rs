@@ -7,6 +7,7 @@ use crate::tcp::cc::CcEvent;
 use crate::tcp::loss::CaState;
 use core::time::Duration;
 use estab_proto::{Counter, SeqNum, TcpFlags};
+use estab_wire::checksum::Sum;
 
 /// The most payload of a super-packet: 64 KiB less the most that headers take (Linux: `sk_gso_max_size`).
 pub(super) const GSO_MAX: u32 = 65_536 - 321;
@@ -411,6 +412,13 @@ impl Sender {
     pub(crate) fn copy_payload(&self, seq: SeqNum, out: &mut [u8]) {
         let copied = self.queue.copy_out(seq.since(self.una) as usize, out);
         debug_assert_eq!(copied, out.len());
+    }
+
+    /// [`Self::copy_payload`] that sums what it copies.
+    pub(crate) fn copy_payload_sum(&self, seq: SeqNum, out: &mut [u8]) -> Sum {
+        let (copied, sum) = self.queue.copy_out_sum(seq.since(self.una) as usize, out);
+        debug_assert_eq!(copied, out.len());
+        sum
     }
 
     pub(super) fn queue_probe(&mut self, seq: SeqNum, urg_ptr: u16) {

@@ -12,6 +12,7 @@ use crate::buf::{ByteQueue, Pool};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use estab_proto::{SeqNum, TcpFlags};
+use estab_wire::checksum::Sum;
 
 /// No record.
 const NIL: u32 = u32::MAX;
@@ -204,6 +205,11 @@ impl SendQueue {
     /// Copies bytes from `offset` after SND.UNA on; how many there were.
     pub(crate) fn copy_out(&self, offset: usize, out: &mut [u8]) -> usize {
         self.bytes.copy_out(offset, out)
+    }
+
+    /// [`Self::copy_out`] with the bytes' checksum.
+    pub(crate) fn copy_out_sum(&self, offset: usize, out: &mut [u8]) -> (usize, Sum) {
+        self.bytes.copy_out_sum(offset, out)
     }
 
     /// Appends `data` to the last record.
