@@ -426,7 +426,12 @@ impl Udp {
 
     /// Broadcast and multicast go to every socket that listens there (Linux: `__udp4_lib_mcast_deliver`).
     fn to_many(&mut self, env: &mut Env, packet: &Packet<'_>, src: SocketAddr, dst: SocketAddr, data: &[u8]) {
-        let heard = |sock: &&DgramSock| sock.listens_on(dst.ip()) && sock.remote.is_none_or(|peer| peer == src);
+        // Nobody can join a group here: its members are those of all hosts, and who is bound to it.
+        let joined = env.ip.is_broadcast(dst.ip()) || is_all_hosts(dst.ip());
+        let heard = |sock: &&DgramSock| {
+            let bound_to_it = sock.local.is_some_and(|local| local.ip() == dst.ip());
+            (joined || bound_to_it) && sock.listens_on(dst.ip()) && sock.remote.is_none_or(|peer| peer == src)
+        };
         let bound = self.ports.get(&dst.port()).map_or(&[][..], Vec::as_slice);
         let mut ids: Vec<SocketId> = bound
             .iter()
@@ -513,6 +518,14 @@ impl Udp {
     /// Bytes of receive buffers in use.
     pub(crate) fn memory(&self) -> u64 {
         self.memory as u64
+    }
+}
+
+/// 224.0.0.1 and ff02::1, which every host belongs to.
+fn is_all_hosts(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.octets() == [224, 0, 0, 1],
+        IpAddr::V6(ip) => matches!(ip.segments(), [0xff01 | 0xff02, 0, 0, 0, 0, 0, 0, 1]),
     }
 }
 

@@ -112,7 +112,13 @@ pub(super) fn input_v4<'a>(env: &mut Env, packet: Packet<'a>) -> Option<Delivery
             return Some(Delivery::Echo(packet));
         }
         icmpv4::Message::Unreachable { code, mtu, quote } => {
-            (verdict_v4(code, mtu), quote, Counter::IcmpInDestUnreachs)
+            let verdict = match (code, env.sysctl.ip_no_pmtu_disc) {
+                // What routers say is not believed: the least MTU serves (1), or nothing changes (2, 3).
+                (code4::FRAG_NEEDED, 1) => verdict_v4(code, 0),
+                (code4::FRAG_NEEDED, 2..) => None,
+                _ => verdict_v4(code, mtu),
+            };
+            (verdict, quote, Counter::IcmpInDestUnreachs)
         }
         icmpv4::Message::TimeExceeded { quote, .. } => (
             Some((TimeExceeded, SockError::EHOSTUNREACH, false)),

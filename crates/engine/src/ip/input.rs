@@ -174,7 +174,7 @@ fn bad_addresses(env: &Env, on: IfaceId, view: &ip::Packet<'_>) -> Option<DropRe
         return Some(DropReason::IpLocalnet);
     }
     if src.is_ipv4() {
-        if env.sysctl.accept_local == 0 && env.ip.own.contains_key(&src) {
+        if env.sysctl.accept_local == 0 && env.ip.is_own(src) {
             return Some(DropReason::IpLocalSource);
         }
         let filter = env.sysctl.rp_filter;

@@ -27,13 +27,12 @@ pub(crate) use reply::{ReplyOptions, TcpReply};
 pub(crate) use route::Route;
 
 use crate::env::Env;
-use crate::rng::{Keyed, Rng};
+use crate::rng::Rng;
 use crate::timer::TimerKey;
 use crate::{IfaceConfig, IfaceId, RxCsum, RxMeta, Transmit};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use estab_wire::checksum::Sum;
-use hashbrown::HashMap;
 
 /// The loopback: what leaves on it comes back in. `Stack::poll_transmit` takes such a packet out of the caller's
 /// buffer again, with [`Ip::looped`] as its meta.
@@ -51,8 +50,8 @@ struct Iface {
 pub(crate) struct Ip {
     ifaces: Vec<Iface>,
     routes: Vec<route::Entry>,
-    /// Our addresses and their interfaces.
-    own: HashMap<IpAddr, IfaceId, Keyed>,
+    /// Our addresses, sorted: there are few, and nobody else chooses them.
+    own: Vec<IpAddr>,
     pmtu: pmtu::Pmtu,
     frags: reassembly::Reassembly,
     neigh: neigh::Neighbours,
@@ -67,7 +66,7 @@ impl Ip {
         Ip {
             ifaces: Vec::new(),
             routes: Vec::new(),
-            own: HashMap::with_hasher(rng.keyed()),
+            own: Vec::new(),
             pmtu: pmtu::Pmtu::new(rng),
             frags: reassembly::Reassembly::new(rng),
             neigh: neigh::Neighbours::new(rng),

@@ -78,7 +78,7 @@ impl Ip {
         let floor = if dst.is_ipv4() { env.sysctl.min_pmtu } else { MIN_MTU_V6 };
         let locked = dst.is_ipv4() && mtu < floor;
         let mtu = mtu.max(floor);
-        if mtu >= old {
+        if mtu > old || mtu == old && env.ip.pmtu(dst).is_none() {
             return None;
         }
         let expires = env.now + Duration::from_secs(env.sysctl.mtu_expires.into());
@@ -88,7 +88,8 @@ impl Ip {
         pmtu.entries.insert(dst, Entry { mtu, locked, expires });
         pmtu.order.push_back((expires, dst));
         Ip::arm_pmtu(env);
-        Some(mtu)
+        // Told again: it holds for longer.
+        (mtu < old).then_some(mtu)
     }
 
     pub(super) fn expire_pmtu(env: &mut Env) {

@@ -80,7 +80,9 @@ impl Ip {
         if !known.addrs.contains(&(addr, prefix)) {
             known.addrs.push((addr, prefix));
         }
-        self.own.insert(addr, iface);
+        if let Err(at) = self.own.binary_search(&addr) {
+            self.own.insert(at, addr);
+        }
         self.add_route(addr, prefix, None, iface)
     }
 
@@ -112,7 +114,12 @@ impl Ip {
 
     /// `addr` is one of ours: packets to it end here.
     pub(crate) fn is_local(&self, addr: IpAddr) -> bool {
-        addr.is_loopback() || self.own.contains_key(&addr)
+        addr.is_loopback() || self.is_own(addr)
+    }
+
+    /// `addr` is an address of one of our interfaces.
+    pub(super) fn is_own(&self, addr: IpAddr) -> bool {
+        self.own.binary_search(&addr).is_ok()
     }
 
     /// `addr` is the broadcast address of one of our networks, or of all.

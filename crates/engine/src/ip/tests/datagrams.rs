@@ -396,6 +396,11 @@ fn broadcast_reaches_every_socket_of_the_port() {
     assert!(socks.iter().all(|id| node.recv(*id).is_some()));
     node.input(IF0, &udp_packet("10.0.0.1:67", "10.0.0.255:69", b"x"));
     assert_eq!((node.output().len(), node.count(Counter::UdpIgnoredMulti)), (0, 1));
+    // All hosts are every host's group; others nobody has joined.
+    node.input(IF0, &udp_packet("10.0.0.1:67", "224.0.0.1:68", b"x"));
+    assert!(socks.iter().all(|id| node.recv(*id).is_some()));
+    node.input(IF0, &udp_packet("10.0.0.1:67", "224.0.0.251:68", b"x"));
+    assert!(socks.iter().all(|id| node.recv(*id).is_none()));
 }
 
 #[test]

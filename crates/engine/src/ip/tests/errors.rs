@@ -337,6 +337,11 @@ fn path_mtus_are_learned_within_bounds_and_forgotten() {
     assert_eq!(Ip::update_pmtu(&mut node.env, far, 1400), Some(1400));
     assert_eq!(node.env.ip.route(far, None).unwrap().mtu, 1400);
     assert_eq!(node.env.ip.route(ip("10.0.0.8"), None).unwrap().mtu, 1500);
+    // Told again it holds for longer.
+    node.pass(Duration::from_secs(400));
+    assert_eq!(Ip::update_pmtu(&mut node.env, far, 1400), None);
+    node.pass(Duration::from_secs(400));
+    assert_eq!(node.env.ip.pmtu(far), Some(1400));
     // A larger one is no news; a tiny one is taken for the least, and DF comes off.
     assert_eq!(Ip::update_pmtu(&mut node.env, far, 1450), None);
     assert!(node.env.ip.route(far, None).unwrap().dont_fragment);
@@ -358,6 +363,24 @@ fn path_mtus_are_learned_within_bounds_and_forgotten() {
         node.env.ip.pmtu(dst).is_some()
     });
     assert_eq!(known.count(), 4096);
+}
+
+#[test]
+fn ip_no_pmtu_disc_believes_no_router() {
+    for (mode, told) in [(0, Some(1000)), (1, Some(0)), (2, None)] {
+        let mut node = Node::host(&["10.0.0.1"]);
+        node.env.sysctl.ip_no_pmtu_disc = mode;
+        let quote = packet(ip("10.0.0.1"), ip("10.0.0.9"), 6, &[0; 8]);
+        let mut message = vec![0; 8 + quote.len()];
+        estab_wire::icmpv4::write_unreachable(&mut message, 4, 1000, &quote).unwrap();
+        node.input(IF0, &packet(ip("10.0.0.77"), ip("10.0.0.1"), 1, &message));
+        let kind = node.errors.first().map(|error| error.kind);
+        assert_eq!(
+            kind,
+            told.map(|mtu| IcmpKind::FragNeeded { mtu }),
+            "ip_no_pmtu_disc {mode}"
+        );
+    }
 }
 
 #[test]
