@@ -19,11 +19,16 @@ impl Census {
     pub fn of<'a>(sockets: impl IntoIterator<Item = &'a SockDiag>) -> Census {
         let mut census = Census::default();
         for socket in sockets {
-            if socket.protocol == 6 {
-                census.counts[index(socket.state)] += 1;
-            }
+            census.add(socket);
         }
         census
+    }
+
+    /// Counts `socket`, if it speaks TCP.
+    pub fn add(&mut self, socket: &SockDiag) {
+        if socket.protocol == 6 {
+            self.counts[index(socket.state)] += 1;
+        }
     }
 
     /// How many are in `state`.

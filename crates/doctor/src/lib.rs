@@ -2,6 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod census;
+pub mod filter;
 pub mod finding;
+pub mod kernel;
+pub mod socket;
 pub mod ss;
 pub mod sysctl_check;

@@ -1,6 +1,9 @@
 //! Sockets as rows, with the columns and the words of iproute2's `ss`.
 
-use estab_proto::{SockDiag, State, TcpInfo, TimerInfo};
+use crate::filter::Filter;
+use crate::kernel::owners::Owners;
+use crate::socket::Socket;
+use estab_proto::{State, TcpInfo, TimerInfo};
 use std::fmt::Write;
 use std::net::SocketAddr;
 
@@ -22,26 +25,35 @@ pub struct Select {
 }
 
 impl Select {
-    /// Whether `socket` is shown. Neither protocol asked for means both; without -a and -l the states
-    /// are ss's default: all but LISTEN, CLOSE, SYN_RECV and TIME_WAIT.
-    pub fn shows(&self, socket: &SockDiag) -> bool {
-        let protocol = match socket.protocol {
-            6 => self.tcp || !self.udp,
-            _ => self.udp || !self.tcp,
+    /// Whether `socket` is shown. Neither protocol asked for means both; without -a, -l and states named by `filter`
+    /// the states are ss's default: all but LISTEN, CLOSE, SYN_RECV and TIME_WAIT.
+    pub fn shows(&self, socket: &Socket, filter: &Filter) -> bool {
+        let state = filter.states.is_some() || self.shows_state(socket);
+        self.shows_kind(socket) && state && filter.passes(socket)
+    }
+
+    fn shows_kind(&self, socket: &Socket) -> bool {
+        let protocol = match socket.is_tcp() {
+            true => self.tcp || !self.udp,
+            false => self.udp || !self.tcp,
         };
-        let family = match socket.local {
+        let family = match socket.diag.local {
             SocketAddr::V4(_) => self.ipv4 || !self.ipv6,
             SocketAddr::V6(_) => self.ipv6 || !self.ipv4,
         };
-        let listens = socket.state == State::Listen || (socket.protocol != 6 && socket.state == State::Closed);
-        let state = if self.all {
+        protocol && family
+    }
+
+    fn shows_state(&self, socket: &Socket) -> bool {
+        let state = socket.diag.state;
+        let listens = state == State::Listen || (!socket.is_tcp() && state == State::Closed);
+        if self.all {
             true
         } else if self.listening {
             listens
         } else {
-            !listens && !matches!(socket.state, State::Closed | State::SynRcvd | State::TimeWait)
-        };
-        protocol && family && state
+            !listens && !matches!(state, State::Closed | State::SynRcvd | State::TimeWait)
+        }
     }
 }
 
@@ -50,16 +62,29 @@ impl Select {
 pub struct View {
     /// Its timer (-o).
     pub timers: bool,
-    /// Its number within its stack and whether an application holds it (-e).
+    /// Its user, its numbers, and whether an application holds it (-e).
     pub extended: bool,
+    /// Its memory (-m).
+    pub memory: bool,
+    /// TCP or UDP (as ss, where both can occur).
+    pub netid: bool,
+    /// Its state (as ss, where several can occur).
+    pub state: bool,
     /// TCP's details (-i).
     pub info: bool,
     /// No heading (-H).
     pub no_header: bool,
 }
 
-/// The table of `sockets`.
-pub fn render<'a>(sockets: impl IntoIterator<Item = &'a SockDiag>, view: View) -> String {
+/// The table of `sockets`; with the processes that hold them (-p) where `owners` are given.
+pub fn render<'a>(sockets: impl IntoIterator<Item = &'a Socket>, view: View, owners: Option<&Owners>) -> String {
+    const STATE: usize = 1;
+    const LOCAL: usize = 4;
+    let shown = |column: usize| match column {
+        0 => view.netid,
+        STATE => view.state,
+        _ => true,
+    };
     let mut rows: Vec<([String; 6], String)> = Vec::new();
     if !view.no_header {
         let heading = [
@@ -70,27 +95,34 @@ pub fn render<'a>(sockets: impl IntoIterator<Item = &'a SockDiag>, view: View) -
             "Local Address:Port",
             "Peer Address:Port",
         ];
-        rows.push((heading.map(str::to_string), String::new()));
+        rows.push((heading.map(str::to_string), "Process".to_string()));
     }
+    let mut names = Interfaces::default();
     for socket in sockets {
+        let diag = &socket.diag;
+        let any = match socket.kernel.and_then(|kernel| kernel.v6_only) {
+            Some(false) => "*",
+            _ => "[::]",
+        };
+        let device = names.of(socket.kernel.map_or(0, |kernel| kernel.iface));
         let cells = [
-            if socket.protocol == 6 { "tcp" } else { "udp" }.to_string(),
-            socket.state.ss().to_string(),
-            socket.recv_q.to_string(),
-            socket.send_q.to_string(),
-            address(socket.local),
-            address(socket.remote),
+            if socket.is_tcp() { "tcp" } else { "udp" }.to_string(),
+            diag.state.ss().to_string(),
+            diag.recv_q.to_string(),
+            diag.send_q.to_string(),
+            address(diag.local, any, device),
+            address(diag.remote, any, ""),
         ];
-        rows.push((cells, extras(socket, view)));
+        rows.push((cells, extras(socket, view, owners)));
     }
     let widths: [usize; 6] = std::array::from_fn(|i| rows.iter().map(|(cells, _)| cells[i].len()).max().unwrap_or(0));
     let mut out = String::new();
     for (cells, extra) in &rows {
         let mut line = String::new();
-        for (i, cell) in cells.iter().enumerate() {
+        for (i, cell) in cells.iter().enumerate().filter(|(i, _)| shown(*i)) {
             // ss lines addresses up at the colon: the local one stands to the right.
             let width = widths[i];
-            let _ = if i == 4 {
+            let _ = if i == LOCAL {
                 write!(line, "{cell:>width$} ")
             } else {
                 write!(line, "{cell:<width$} ")
@@ -102,22 +134,45 @@ pub fn render<'a>(sockets: impl IntoIterator<Item = &'a SockDiag>, view: View) -
     out
 }
 
-/// ss's spelling of an address: `10.0.0.1:80`, `[fd00::1]:80`, `0.0.0.0:*`.
-fn address(addr: SocketAddr) -> String {
+/// The names of interfaces, each looked up once.
+#[derive(Default)]
+struct Interfaces(std::collections::HashMap<u32, String>);
+
+impl Interfaces {
+    fn of(&mut self, index: u32) -> &str {
+        if index == 0 {
+            return "";
+        }
+        self.0.entry(index).or_insert_with(|| {
+            let name = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None)
+                .and_then(|fd| rustix::net::netdevice::index_to_name(fd, index));
+            format!("%{}", name.unwrap_or_else(|_| format!("if{index}")))
+        })
+    }
+}
+
+/// ss's spelling of an address: `10.0.0.1:80`, `[fd00::1]:80`, `0.0.0.0:*`, and for IPv6's any address `any`: `*:80` where
+/// IPv4 is taken too.
+fn address(addr: SocketAddr, any: &str, device: &str) -> String {
     let port = if addr.port() == 0 {
         "*".to_string()
     } else {
         addr.port().to_string()
     };
     match addr {
-        SocketAddr::V4(v4) => format!("{}:{port}", v4.ip()),
-        SocketAddr::V6(v6) => format!("[{}]:{port}", v6.ip()),
+        SocketAddr::V4(v4) => format!("{}{device}:{port}", v4.ip()),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => format!("{any}{device}:{port}"),
+        SocketAddr::V6(v6) => format!("[{}]{device}:{port}", v6.ip()),
     }
 }
 
-fn extras(socket: &SockDiag, view: View) -> String {
+fn extras(socket: &Socket, view: View, owners: Option<&Owners>) -> String {
+    let diag = &socket.diag;
     let mut out = String::new();
-    if let (true, Some(timer)) = (view.timers, &socket.timer) {
+    if let Some(users) = owners.and_then(|owners| users(owners, diag.id)) {
+        out.push_str(&users);
+    }
+    if let (true, Some(timer)) = (view.timers || view.extended, &diag.timer) {
         let _ = write!(
             out,
             " timer:({},{},{})",
@@ -127,11 +182,55 @@ fn extras(socket: &SockDiag, view: View) -> String {
         );
     }
     if view.extended {
-        let _ = write!(out, " sk:{:x}{}", socket.id, if socket.orphan { " orphan" } else { "" });
+        out.push_str(&numbers(socket));
     }
-    if let (true, Some(info)) = (view.info, &socket.info) {
-        let _ = write!(out, "\n\t{}", details(info));
+    let memory = match (view.memory, socket.kernel.and_then(|kernel| kernel.memory)) {
+        (true, Some(m)) => format!(
+            " skmem:(r{},rb{},t{},tb{},f{},w{},o{},bl{},d{})",
+            m.rmem, m.rcvbuf, m.wmem, m.sndbuf, m.fwd_alloc, m.wmem_queued, m.optmem, m.backlog, m.drops
+        ),
+        _ => String::new(),
+    };
+    let info = match (view.info, &diag.info) {
+        (true, Some(info)) => format!(" {}", details(diag.state, info)),
+        _ => String::new(),
+    };
+    if !(memory.is_empty() && info.is_empty()) {
+        let _ = write!(out, "\n\t{memory}{info}");
     }
+    out
+}
+
+/// ss's `users:(("nginx",pid=7,fd=6))`.
+fn users(owners: &Owners, inode: u64) -> Option<String> {
+    let held: Vec<String> = owners
+        .of(inode)
+        .map(|(process, fd)| format!("(\"{}\",pid={},fd={fd})", process.name, process.pid))
+        .collect();
+    (!held.is_empty()).then(|| format!("users:({})", held.join(",")))
+}
+
+/// What -e adds.
+fn numbers(socket: &Socket) -> String {
+    let diag = &socket.diag;
+    let orphan = if diag.orphan { " orphan" } else { "" };
+    let Some(kernel) = socket.kernel else {
+        return format!(" sk:{:x}{orphan}", diag.id);
+    };
+    let mut out = String::new();
+    if kernel.uid != 0 {
+        let _ = write!(out, " uid:{}", kernel.uid);
+    }
+    let _ = write!(out, " ino:{} sk:{:x}", diag.id, kernel.cookie);
+    if let Some(only) = kernel.v6_only {
+        let _ = write!(out, " v6only:{}", u8::from(only));
+    }
+    if let Some(shutdown) = kernel.shutdown {
+        let receives = if shutdown & 1 == 0 { '<' } else { '-' };
+        let sends = if shutdown & 2 == 0 { '>' } else { '-' };
+        let _ = write!(out, " {receives}-{sends}");
+    }
+    out.push_str(orphan);
     out
 }
 
@@ -151,7 +250,7 @@ fn duration(timer: &TimerInfo) -> String {
 }
 
 /// The line of `ss -i`: only what is known and not zero, in ss's order.
-fn details(info: &TcpInfo) -> String {
+fn details(state: State, info: &TcpInfo) -> String {
     const TIMESTAMPS: u8 = 1;
     const SACK: u8 = 2;
     const WSCALE: u8 = 4;
@@ -207,17 +306,59 @@ fn details(info: &TcpInfo) -> String {
     number("segs_in", info.segs_in.into());
     number("data_segs_out", info.data_segs_out.into());
     number("data_segs_in", info.data_segs_in.into());
+    if info.rtt != 0 && info.snd_mss != 0 && info.snd_cwnd != 0 {
+        let bits = f64::from(info.snd_cwnd) * f64::from(info.snd_mss) * 8e6;
+        words.push(format!("send {:.0}bps", bits / f64::from(info.rtt)));
+    }
+    let mut number = |name: &str, value: u64| {
+        if value != 0 {
+            words.push(format!("{name}:{value}"));
+        }
+    };
     number("lastsnd", info.last_data_sent.into());
     number("lastrcv", info.last_data_recv.into());
     number("lastack", info.last_ack_recv.into());
+    let rate = |bytes: u64| format!("{}bps", bytes.saturating_mul(8));
+    if info.pacing_rate != 0 && info.pacing_rate != u64::MAX {
+        words.push(format!("pacing_rate {}", rate(info.pacing_rate)));
+    }
+    if info.delivery_rate != 0 {
+        words.push(format!("delivery_rate {}", rate(info.delivery_rate)));
+    }
+    let mut number = |name: &str, value: u64| {
+        if value != 0 {
+            words.push(format!("{name}:{value}"));
+        }
+    };
     number("delivered", info.delivered.into());
-    number("unacked", info.unacked.into());
+    number("delivered_ce", info.delivered_ce.into());
+    if info.delivery_rate_app_limited {
+        words.push("app_limited".into());
+    }
+    for (name, us) in [
+        ("busy", info.busy_time),
+        ("rwnd_limited", info.rwnd_limited),
+        ("sndbuf_limited", info.sndbuf_limited),
+    ] {
+        if us != 0 {
+            words.push(format!("{name}:{}ms", us / 1_000));
+        }
+    }
+    // A listener's are its queue and its backlog.
+    let listens = state == State::Listen;
+    let mut put = |name: &str, value: String, shown: bool| {
+        if shown {
+            words.push(format!("{name}:{value}"));
+        }
+    };
+    let mut number = |name: &str, value: u64| put(name, value.to_string(), value != 0);
+    number("unacked", if listens { 0 } else { info.unacked.into() });
     if info.retrans != 0 || info.total_retrans != 0 {
         put("retrans", format!("{}/{}", info.retrans, info.total_retrans), true);
     }
     let mut number = |name: &str, value: u64| put(name, value.to_string(), value != 0);
     number("lost", info.lost.into());
-    number("sacked", info.sacked.into());
+    number("sacked", if listens { 0 } else { info.sacked.into() });
     number("dsack_dups", info.dsack_dups.into());
     number("reord_seen", info.reord_seen.into());
     put("rcv_rtt", millis(info.rcv_rtt), info.rcv_rtt != 0);

@@ -1,6 +1,8 @@
 //! The table and the census read as ss and netstat print them.
 
 use estab_doctor::census::Census;
+use estab_doctor::filter::Filter;
+use estab_doctor::socket::Socket;
 use estab_doctor::ss::{Select, View, render};
 use estab_proto::{SockDiag, State, TcpInfo, TimerInfo, TimerKind};
 
@@ -60,21 +62,24 @@ fn the_table_has_ss_s_columns_and_words() {
         all: true,
         ..Default::default()
     };
-    let rows = sockets();
+    let rows: Vec<Socket> = sockets().into_iter().map(Socket::from).collect();
     let view = View {
         timers: true,
         info: true,
+        netid: true,
+        state: true,
         ..Default::default()
     };
-    insta::assert_snapshot!(render(rows.iter().filter(|s| all.shows(s)), view));
+    let none = Filter::default();
+    insta::assert_snapshot!(render(rows.iter().filter(|s| all.shows(s, &none)), view, None));
 }
 
 #[test]
 fn selection_is_ss_s() {
     let shown = |select: Select| {
         sockets()
-            .iter()
-            .filter(|s| select.shows(s))
+            .into_iter()
+            .filter(|s| select.shows(&Socket::from(*s), &Filter::default()))
             .map(|s| s.state)
             .collect::<Vec<_>>()
     };

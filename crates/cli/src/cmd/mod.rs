@@ -4,22 +4,45 @@ pub(crate) mod gateway;
 pub(crate) mod ss;
 pub(crate) mod states;
 
-use anyhow::Result;
-use estab_control::Client;
+use anyhow::{Result, bail};
+use estab_control::{Client, ClientError};
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Which running stack is meant.
+/// Which stack is meant.
 #[derive(clap::Args)]
 pub(crate) struct Which {
+    /// The kernel's own sockets, in this network namespace; so anyway where no estab stack runs
+    #[arg(long, conflicts_with = "pid")]
+    kernel: bool,
     /// The process that runs the stack, where there are several
     #[arg(long)]
     pid: Option<u32>,
 }
 
+/// Whose sockets are looked at.
+pub(crate) enum Source {
+    Kernel,
+    Stack(Client),
+}
+
 impl Which {
-    pub(crate) fn client(&self) -> Result<Client> {
-        Ok(Client::find(&estab_control::path::dir(), self.pid)?)
+    pub(crate) fn source(&self) -> Result<Source> {
+        if self.kernel {
+            return Ok(Source::Kernel);
+        }
+        match Client::find(&estab_control::path::dir(), self.pid) {
+            Ok(client) => Ok(Source::Stack(client)),
+            Err(ClientError::None(_)) => Ok(Source::Kernel),
+            Err(ClientError::Several(pids)) => {
+                let list: Vec<String> = pids.iter().map(u32::to_string).collect();
+                bail!(
+                    "several estab stacks run: name one with --pid ({}), or the kernel with --kernel",
+                    list.join(", ")
+                )
+            }
+            Err(err) => Err(err.into()),
+        }
     }
 }
 
