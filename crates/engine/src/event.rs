@@ -1,5 +1,7 @@
 //! What the stack tells its application, and the handles they speak of.
 
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 /// A socket of a [`Stack`](crate::Stack): an index and a generation, so that an old handle never
@@ -91,4 +93,49 @@ pub enum Event {
     OpenGone(OpenId),
     /// The connection's last trace is gone (after `close`, its TIME_WAIT included): the handle is void.
     Closed(SocketId),
+}
+
+/// Events on their way to the application. A socket stands in it at most once as `Ready`; its level is taken
+/// when the event is polled, so that many edges cost one event.
+#[derive(Default)]
+pub(crate) struct EventQueue {
+    queue: VecDeque<Event>,
+    /// One bit per socket slot: it stands in the queue.
+    waiting: Vec<u64>,
+}
+
+impl EventQueue {
+    /// The socket's readiness may have grown.
+    pub(crate) fn ready(&mut self, id: SocketId) {
+        let (word, bit) = (id.index() / 64, 1 << (id.index() % 64));
+        if self.waiting.len() <= word {
+            self.waiting.resize(word + 1, 0);
+        }
+        if self.waiting[word] & bit == 0 {
+            self.waiting[word] |= bit;
+            self.queue.push_back(Event::Ready(id, Readiness::default()));
+        }
+    }
+
+    /// The slot's handle is void: what was queued for it is not worth telling, and must not swallow its successor's.
+    pub(crate) fn forget(&mut self, id: SocketId) {
+        let (word, bit) = (id.index() / 64, 1u64 << (id.index() % 64));
+        if let Some(waiting) = self.waiting.get_mut(word) {
+            *waiting &= !bit;
+        }
+    }
+
+    /// Anything but `Ready`.
+    pub(crate) fn push(&mut self, event: Event) {
+        self.queue.push_back(event);
+    }
+
+    /// The next event; the level of a `Ready` is the caller's to fill in.
+    pub(crate) fn pop(&mut self) -> Option<Event> {
+        let event = self.queue.pop_front()?;
+        if let Event::Ready(id, _) = event {
+            self.forget(id);
+        }
+        Some(event)
+    }
 }

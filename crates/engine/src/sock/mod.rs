@@ -1,0 +1,15 @@
+//! Sockets: the application's handles, what they are bound to, their options and their readiness.
+//!
+//! A slot of the table says what a handle stands for; the objects themselves live with their protocol
+//! ([`Tcp`](crate::tcp::Tcp), `Udp`, `Echo`).
+
+pub(crate) mod bind;
+pub(crate) mod dgram;
+pub(crate) mod diag;
+pub(crate) mod id;
+pub(crate) mod options;
+pub(crate) mod readiness;
+pub(crate) mod tcp;
+
+pub(crate) use id::{Body, SockTable};
+pub(crate) use options::SockOpts;

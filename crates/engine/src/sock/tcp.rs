@@ -1,0 +1,544 @@
+//! The socket calls on TCP sockets (Linux: net/ipv4/af_inet.c, net/ipv4/tcp.c).
+
+use super::SockOpts;
+use super::bind::{BindAddr, BindClass, Binding};
+use super::id::{Body, Idle};
+use super::options::BufLimits;
+use crate::event::SocketId;
+use crate::stack::Stack;
+use crate::tcp::close::Leave;
+use crate::tcp::conn::Conn;
+use crate::tcp::listen::Listener;
+use crate::{Family, Readiness, RecvFlags, Result, SendFlags, Shutdown, SockError, SockOption};
+use alloc::boxed::Box;
+use core::net::{IpAddr, SocketAddr};
+use estab_proto::{State, TcpInfo};
+
+/// `::ffff:a.b.c.d` is an IPv4 address.
+fn unmap(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// An address as a socket of `family` shows it.
+fn shown(addr: SocketAddr, family: Family) -> SocketAddr {
+    match (addr.ip(), family) {
+        (IpAddr::V4(a), Family::V6) => SocketAddr::new(a.to_ipv6_mapped().into(), addr.port()),
+        _ => addr,
+    }
+}
+
+fn class(opts: &SockOpts) -> BindClass {
+    BindClass {
+        reuse_addr: opts.reuse_addr,
+        reuse_port: opts.reuse_port,
+        listen: false,
+    }
+}
+
+/// What a handle stands for, without the borrow.
+enum Which {
+    Idle,
+    Listener(u32),
+    Conn(u32),
+}
+
+impl Stack {
+    fn which(&self, id: SocketId) -> Result<Which> {
+        match self.socks.get(id).ok_or(SockError::EBADF)?.body {
+            Body::Idle(_) => Ok(Which::Idle),
+            Body::Listener(i) => Ok(Which::Listener(i)),
+            Body::Conn(i) => Ok(Which::Conn(i)),
+            _ => Err(SockError::EOPNOTSUPP),
+        }
+    }
+
+    fn idle(&mut self, id: SocketId) -> Option<(&mut Idle, Family)> {
+        let slot = self.socks.get_mut(id)?;
+        match &mut slot.body {
+            Body::Idle(idle) => Some((idle, slot.family)),
+            _ => None,
+        }
+    }
+
+    fn conn(&self, id: SocketId) -> Option<&Conn> {
+        match self.socks.get(id)?.body {
+            Body::Conn(i) => self.tcp.conns.get(i as usize).map(|c| &**c),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn tcp_bind(&mut self, id: SocketId, addr: SocketAddr) -> Result<()> {
+        let env = &mut self.env;
+        let slot = self.socks.get_mut(id).ok_or(SockError::EBADF)?;
+        let family = slot.family;
+        let Body::Idle(idle) = &mut slot.body else {
+            return Err(SockError::EINVAL);
+        };
+        let v6only = idle.opts.v6only || (family == Family::V6 && env.sysctl.bindv6only != 0);
+        let bind_addr = BindAddr::new(family, addr.ip(), v6only)?;
+        if let Some(ip) = bind_addr.ip()
+            && !(env.ip.is_local(ip) || idle.opts.transparent || env.sysctl.ip_nonlocal_bind != 0)
+        {
+            return Err(SockError::EADDRNOTAVAIL);
+        }
+        if idle.binding.is_some() {
+            return Err(SockError::EINVAL);
+        }
+        let binding = hold_port(env, &mut self.tcp.binds, &idle.opts, bind_addr, addr.port())?;
+        idle.binding = Some(binding);
+        Ok(())
+    }
+
+    pub(crate) fn tcp_listen(&mut self, id: SocketId, backlog: i32) -> Result<()> {
+        let backlog = (backlog as u32).min(self.env.sysctl.somaxconn);
+        match self.which(id)? {
+            Which::Conn(i) if self.tcp.conns[i as usize].state != State::Closed => return Err(SockError::EINVAL),
+            Which::Listener(i) => {
+                self.tcp.listeners[i as usize].backlog = backlog;
+                return Ok(());
+            }
+            Which::Conn(_) => self.tcp_disconnect(id)?,
+            Which::Idle => {}
+        }
+        let env = &mut self.env;
+        let slot = self.socks.get_mut(id).ok_or(SockError::EBADF)?;
+        let family = slot.family;
+        let Body::Idle(idle) = &mut slot.body else {
+            return Err(SockError::EINVAL);
+        };
+        let transparent = idle.opts.transparent && idle.binding.is_none();
+        let mut binding = match idle.binding {
+            Some(binding) => binding,
+            None if transparent => Binding {
+                addr: wildcard(family, false),
+                port: 0,
+                explicit: false,
+                class: class(&idle.opts),
+            },
+            None => {
+                let addr = wildcard(family, idle.opts.v6only);
+                hold_port(env, &mut self.tcp.binds, &idle.opts, addr, 0)?
+            }
+        };
+        let listening = BindClass {
+            listen: true,
+            ..class(&idle.opts)
+        };
+        if !transparent {
+            idle.binding = Some(binding);
+            if self
+                .tcp
+                .binds
+                .conflict(binding.addr, binding.port, listening, Some(&binding))
+            {
+                return Err(SockError::EADDRINUSE);
+            }
+            self.tcp.binds.change(&mut binding, listening);
+        }
+        let opts = idle.opts.clone();
+        let listener = Listener::new(id, family, opts, binding, backlog);
+        let index = self.tcp.listeners.insert(Box::new(listener)) as u32;
+        self.tcp.demux.listen(binding.addr, binding.port, index, transparent);
+        slot.body = Body::Listener(index);
+        Ok(())
+    }
+
+    pub(crate) fn tcp_connect(&mut self, id: SocketId, addr: SocketAddr) -> Result<()> {
+        match self.which(id)? {
+            Which::Listener(_) => return Err(SockError::EISCONN),
+            Which::Conn(i) => {
+                let conn = &mut self.tcp.conns[i as usize];
+                match conn.state {
+                    State::SynSent | State::SynRcvd => return Err(SockError::EALREADY),
+                    State::Closed if !conn.was_open => {
+                        let error = conn.error.take();
+                        self.tcp_disconnect(id)?;
+                        if let Some(error) = error {
+                            return Err(error);
+                        }
+                    }
+                    _ => return Err(SockError::EISCONN),
+                }
+            }
+            Which::Idle => {}
+        }
+        let slot = self.socks.get_mut(id).ok_or(SockError::EBADF)?;
+        let family = slot.family;
+        let Body::Idle(idle) = &mut slot.body else {
+            return Err(SockError::EINVAL);
+        };
+        let remote = unmap(addr);
+        match (family, addr.ip(), remote.ip()) {
+            (Family::V4, IpAddr::V6(_), _) | (Family::V6, IpAddr::V4(_), _) => return Err(SockError::EAFNOSUPPORT),
+            (Family::V6, _, IpAddr::V4(_)) if idle.opts.v6only => return Err(SockError::ENETUNREACH),
+            _ => {}
+        }
+        let index = self
+            .tcp
+            .connect(&mut self.env, family, idle.opts.clone(), idle.binding, remote)?;
+        slot.body = Body::Conn(index);
+        self.tcp.conns[index as usize].sock = Some(id);
+        self.tcp.settle(&mut self.env, index);
+        Ok(())
+    }
+
+    /// Back to a socket without connection, options and a bound port kept (Linux: `tcp_disconnect`).
+    fn tcp_disconnect(&mut self, id: SocketId) -> Result<()> {
+        let slot = self.socks.get_mut(id).ok_or(SockError::EBADF)?;
+        let Body::Conn(index) = slot.body else {
+            return Ok(());
+        };
+        let Some(conn) = self.tcp.conns.get_mut(index as usize) else {
+            return Err(SockError::EBADF);
+        };
+        slot.body = Body::Idle(Box::new(Idle {
+            opts: conn.opts.clone(),
+            ..Idle::default()
+        }));
+        conn.sock = None;
+        self.tcp.settle(&mut self.env, index);
+        Ok(())
+    }
+
+    pub(crate) fn tcp_accept(&mut self, id: SocketId) -> Result<(SocketId, SocketAddr)> {
+        let Which::Listener(index) = self.which(id)? else {
+            return Err(SockError::EINVAL);
+        };
+        let listener = &mut self.tcp.listeners[index as usize];
+        let family = listener.family;
+        let child = listener.accept.pop_front().ok_or(SockError::EAGAIN)?;
+        let new = self.socks.insert(family, Body::Conn(child))?;
+        let conn = &mut self.tcp.conns[child as usize];
+        conn.parent = None;
+        conn.sock = Some(new);
+        let remote = shown(conn.tuple.remote(), family);
+        self.env.events.ready(new);
+        Ok((new, remote))
+    }
+
+    pub(crate) fn tcp_send(&mut self, id: SocketId, data: &[u8], flags: SendFlags) -> Result<usize> {
+        let Which::Conn(index) = self.which(id)? else {
+            return Err(SockError::EPIPE);
+        };
+        let conn = &mut self.tcp.conns[index as usize];
+        if let Some(error) = conn.error.take() {
+            return Err(error);
+        }
+        match conn.state {
+            _ if conn.snd_shutdown => return Err(SockError::EPIPE),
+            State::SynSent | State::SynRcvd => return Err(SockError::EAGAIN),
+            State::Established | State::CloseWait => {}
+            _ => return Err(SockError::EPIPE),
+        }
+        let taken = conn.snd.write(&mut self.env, data, flags);
+        self.tcp.settle(&mut self.env, index);
+        match taken {
+            0 if !data.is_empty() => Err(SockError::EAGAIN),
+            n => Ok(n),
+        }
+    }
+
+    /// What a read finds when there is no data.
+    fn tcp_nothing_to_read(conn: &mut Conn) -> Result<usize> {
+        if conn.rcv.fin_received() {
+            return Ok(0);
+        }
+        if let Some(error) = conn.error.take() {
+            return Err(error);
+        }
+        if conn.rcv_shutdown {
+            return Ok(0);
+        }
+        Err(SockError::EAGAIN)
+    }
+
+    pub(crate) fn tcp_recv(&mut self, id: SocketId, buf: &mut [u8], flags: RecvFlags) -> Result<usize> {
+        let Which::Conn(index) = self.which(id)? else {
+            return Err(SockError::ENOTCONN);
+        };
+        let conn = &mut self.tcp.conns[index as usize];
+        if flags.oob {
+            let byte = conn.rcv.read_urgent(flags.peek)?;
+            if let Some(first) = buf.first_mut() {
+                *first = byte;
+            }
+            return Ok(1.min(buf.len()));
+        }
+        if conn.rcv.readable() == 0 {
+            // A read at the urgent mark steps over it.
+            if !buf.is_empty() && !flags.peek {
+                conn.rcv.read(&mut self.env.rcv(), &mut [], false);
+            }
+            if conn.rcv.readable() == 0 {
+                return Self::tcp_nothing_to_read(conn);
+            }
+        }
+        let n = match flags.trunc {
+            true => {
+                let n = conn.rcv.readable().min(buf.len());
+                conn.rcv.consume(&mut self.env.rcv(), n);
+                n
+            }
+            false => conn.rcv.read(&mut self.env.rcv(), buf, flags.peek),
+        };
+        self.tcp.settle(&mut self.env, index);
+        Ok(n)
+    }
+
+    pub(crate) fn tcp_recv_slices<'b>(&'b mut self, id: SocketId, out: &mut [&'b [u8]]) -> Result<usize> {
+        let Which::Conn(index) = self.which(id)? else {
+            return Err(SockError::ENOTCONN);
+        };
+        let conn = &mut self.tcp.conns[index as usize];
+        if conn.rcv.readable() == 0 {
+            return Self::tcp_nothing_to_read(conn);
+        }
+        Ok(conn.rcv.slices(out))
+    }
+
+    pub(crate) fn tcp_consume(&mut self, id: SocketId, bytes: usize) {
+        if let Ok(Which::Conn(index)) = self.which(id) {
+            self.tcp.conns[index as usize].rcv.consume(&mut self.env.rcv(), bytes);
+            self.tcp.settle(&mut self.env, index);
+        }
+    }
+
+    pub(crate) fn tcp_send_room(&self, id: SocketId) -> usize {
+        self.conn(id).map_or(0, |c| match c.state {
+            State::Established | State::CloseWait if !c.snd_shutdown => c.snd.room(),
+            _ => 0,
+        })
+    }
+
+    pub(crate) fn tcp_recv_queued(&self, id: SocketId) -> usize {
+        self.conn(id).map_or(0, |c| c.rcv.readable())
+    }
+
+    pub(crate) fn tcp_send_queued(&self, id: SocketId) -> usize {
+        self.conn(id).map_or(0, |c| c.snd.queued() as usize)
+    }
+
+    pub(crate) fn tcp_shutdown(&mut self, id: SocketId, how: Shutdown) -> Result<()> {
+        match self.which(id)? {
+            Which::Idle => Err(SockError::ENOTCONN),
+            Which::Listener(_) if how == Shutdown::Write => Ok(()),
+            Which::Listener(index) => {
+                // Linux: `inet_shutdown` of a listener is `tcp_disconnect`.
+                if let Some(listener) = self.tcp.close_listener(&mut self.env, index) {
+                    let binding = self.unlisten(listener.binding);
+                    if let Some(slot) = self.socks.get_mut(id) {
+                        slot.body = Body::Idle(Box::new(Idle {
+                            opts: listener.opts,
+                            binding,
+                            error: None,
+                        }));
+                    }
+                }
+                self.env.events.ready(id);
+                Ok(())
+            }
+            Which::Conn(index) => {
+                let result = self.tcp.conns[index as usize].shutdown(&mut self.env, how);
+                self.tcp.settle(&mut self.env, index);
+                result
+            }
+        }
+    }
+
+    /// A binding that listened and listens no more.
+    fn unlisten(&mut self, mut binding: Binding) -> Option<Binding> {
+        if !binding.class.listen {
+            return None;
+        }
+        let class = BindClass {
+            listen: false,
+            ..binding.class
+        };
+        self.tcp.binds.change(&mut binding, class);
+        Some(binding)
+    }
+
+    pub(crate) fn tcp_close(&mut self, id: SocketId, how: Leave) {
+        let Some(body) = self.socks.remove(id) else {
+            return;
+        };
+        self.env.events.forget(id);
+        match body {
+            Body::Idle(idle) => {
+                if let Some(binding) = idle.binding {
+                    self.tcp.binds.release(&binding);
+                }
+            }
+            Body::Listener(index) => {
+                if let Some(listener) = self.tcp.close_listener(&mut self.env, index)
+                    && let Some(binding) = self.unlisten(listener.binding)
+                {
+                    self.tcp.binds.release(&binding);
+                }
+            }
+            Body::Conn(index) => {
+                if let Some(conn) = self.tcp.conns.get_mut(index as usize) {
+                    conn.leave(&mut self.env, how);
+                    self.tcp.settle(&mut self.env, index);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn tcp_set_option(&mut self, id: SocketId, option: SockOption) -> Result<()> {
+        let limits = BufLimits {
+            wmem_max: self.env.sysctl.wmem_max,
+            rmem_max: self.env.sysctl.rmem_max,
+        };
+        let which = self.which(id)?;
+        let (opts, binding) = match which {
+            Which::Conn(index) => {
+                let result = self.tcp.conns[index as usize].set_option(&mut self.env, option, limits);
+                self.tcp.settle(&mut self.env, index);
+                return result;
+            }
+            Which::Listener(index) => {
+                let listener = &mut self.tcp.listeners[index as usize];
+                let held = listener.binding.class.listen;
+                (&mut listener.opts, Some(&mut listener.binding).filter(|_| held))
+            }
+            Which::Idle => match self.socks.get_mut(id).map(|slot| &mut slot.body) {
+                Some(Body::Idle(idle)) => (&mut idle.opts, idle.binding.as_mut()),
+                _ => return Err(SockError::EBADF),
+            },
+        };
+        if let SockOption::Congestion(name) = option
+            && !crate::tcp::cc::Cc::exists(name)
+        {
+            return Err(SockError::EINVAL);
+        }
+        opts.set(option, limits)?;
+        if let Some(binding) = binding {
+            let class = BindClass {
+                listen: binding.class.listen,
+                ..class(opts)
+            };
+            self.tcp.binds.change(binding, class);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn tcp_option(&self, id: SocketId, like: SockOption) -> Result<SockOption> {
+        Ok(match self.which(id)? {
+            Which::Conn(index) => self.tcp.conns[index as usize].option(&self.env, like),
+            Which::Listener(index) => self.tcp.listeners[index as usize]
+                .opts
+                .get_default(&self.env.sysctl, like),
+            Which::Idle => match self.socks.get(id).map(|slot| &slot.body) {
+                Some(Body::Idle(idle)) => idle.opts.get_default(&self.env.sysctl, like),
+                _ => return Err(SockError::EBADF),
+            },
+        })
+    }
+
+    pub(crate) fn tcp_local_addr(&self, id: SocketId) -> Result<SocketAddr> {
+        let slot = self.socks.get(id).ok_or(SockError::EBADF)?;
+        let family = slot.family;
+        Ok(match &slot.body {
+            Body::Idle(idle) => match &idle.binding {
+                Some(binding) => binding.shown(family),
+                None => SocketAddr::new(wildcard(family, false).shown(family), 0),
+            },
+            Body::Listener(i) => self.tcp.listeners[*i as usize].binding.shown(family),
+            Body::Conn(i) => shown(self.tcp.conns[*i as usize].tuple.local(), family),
+            _ => return Err(SockError::EOPNOTSUPP),
+        })
+    }
+
+    pub(crate) fn tcp_peer_addr(&self, id: SocketId) -> Result<SocketAddr> {
+        let conn = self.conn(id).ok_or(SockError::ENOTCONN)?;
+        match conn.state {
+            State::Closed | State::SynSent => Err(SockError::ENOTCONN),
+            _ => Ok(shown(conn.tuple.remote(), conn.family)),
+        }
+    }
+
+    pub(crate) fn tcp_readiness(&mut self, id: SocketId) -> Readiness {
+        match self.which(id) {
+            Ok(Which::Conn(i)) => self.tcp.conns[i as usize].readiness(&self.env),
+            Ok(Which::Listener(i)) => match self.tcp.listeners[i as usize].accept.is_empty() {
+                true => Readiness::default(),
+                false => Readiness::READABLE,
+            },
+            Ok(Which::Idle) => Readiness::WRITABLE.union(Readiness::HANGUP),
+            Err(_) => Readiness::default(),
+        }
+    }
+
+    pub(crate) fn tcp_take_error(&mut self, id: SocketId) -> Option<SockError> {
+        match self.which(id) {
+            Ok(Which::Conn(i)) => {
+                let conn = &mut self.tcp.conns[i as usize];
+                conn.error.take()
+            }
+            Ok(Which::Idle) => self.idle(id).and_then(|(idle, _)| idle.error.take()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn tcp_state(&self, id: SocketId) -> State {
+        match self.which(id) {
+            Ok(Which::Conn(i)) => self.tcp.conns[i as usize].state,
+            Ok(Which::Listener(_)) => State::Listen,
+            _ => State::Closed,
+        }
+    }
+
+    pub(crate) fn tcp_info(&self, id: SocketId) -> Result<TcpInfo> {
+        match self.which(id)? {
+            Which::Conn(i) => Ok(self.tcp.conns[i as usize].info(&self.env)),
+            Which::Listener(i) => {
+                let listener = &self.tcp.listeners[i as usize];
+                Ok(TcpInfo {
+                    unacked: listener.accept.len() as u32,
+                    sacked: listener.backlog,
+                    ..TcpInfo::default()
+                })
+            }
+            Which::Idle => Ok(TcpInfo::default()),
+        }
+    }
+}
+
+/// The wildcard of a family.
+pub(crate) fn wildcard(family: Family, v6only: bool) -> BindAddr {
+    match (family, v6only) {
+        (Family::V4, _) => BindAddr::AnyV4,
+        (Family::V6, true) => BindAddr::AnyV6,
+        (Family::V6, false) => BindAddr::AnyDual,
+    }
+}
+
+/// Takes hold of a port for bind(2) and listen(2); 0 chooses one.
+fn hold_port(
+    env: &mut crate::env::Env,
+    binds: &mut super::bind::BindTable,
+    opts: &SockOpts,
+    addr: BindAddr,
+    port: u16,
+) -> Result<Binding> {
+    let class = class(opts);
+    let port = match port {
+        0 => {
+            let [low, high] = env.sysctl.ip_local_port_range;
+            let random = env.rng.u32();
+            binds.choose(addr, class, (low, high), |p| env.sysctl.port_is_reserved(p), random)?
+        }
+        port if binds.conflict(addr, port, class, None) => return Err(SockError::EADDRINUSE),
+        port => port,
+    };
+    let binding = Binding {
+        addr,
+        port,
+        explicit: true,
+        class,
+    };
+    binds.hold(&binding);
+    Ok(binding)
+}
