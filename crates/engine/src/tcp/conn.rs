@@ -1,0 +1,472 @@
+//! A connection, from SYN_SENT (or SYN_RCVD of a simultaneous or transparent open) to CLOSED, and "segment arrives"
+//! (RFC 9293 §3.10.7.4) as a pipeline of steps, each of which may discard the segment for a named reason
+//! (Linux: `tcp_rcv_established`, `tcp_rcv_state_process`).
+
+use super::close::Fate;
+use super::connect::Opening;
+use super::demux::Tuple;
+use super::keepalive::Keepalive;
+use super::rcv::{DataIn, DataOut, Path, RcvSetup, Receiver};
+use super::segment::Segment;
+use super::snd::{AckIn, Sender, SndSetup};
+use crate::drop::DropReason;
+use crate::env::Env;
+use crate::event::SocketId;
+use crate::iface::IfaceId;
+use crate::sock::SockOpts;
+use crate::sock::bind::Binding;
+use crate::timer::TimerHandle;
+use crate::{Family, Instant, SockError};
+use alloc::boxed::Box;
+use estab_proto::state::Trigger;
+use estab_proto::{Counter, SeqNum, State, TcpFlags, WindowScale};
+
+/// A segment was discarded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Reject {
+    pub(crate) reason: DropReason,
+    /// Answer it with an RST made from its own numbers.
+    pub(crate) reset: bool,
+}
+
+impl From<DropReason> for Reject {
+    fn from(reason: DropReason) -> Reject {
+        Reject { reason, reset: false }
+    }
+}
+
+impl Reject {
+    /// Discarded and answered with RST.
+    pub(crate) fn reset(reason: DropReason) -> Reject {
+        Reject { reason, reset: true }
+    }
+}
+
+/// RFC 7323's state of one connection.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct TsState {
+    /// Negotiated.
+    pub(crate) ok: bool,
+    /// Added to our clock in TSval.
+    pub(crate) offset: u32,
+    /// The peer's last TSval.
+    pub(crate) recent: u32,
+    /// When it came, in milliseconds of our clock.
+    pub(crate) stamp: u32,
+}
+
+impl TsState {
+    /// TCP_PAWS_24DAYS: after so long a silence the peer's clock may have wrapped.
+    const STALE_MS: u32 = 60 * 60 * 24 * 24 * 1000;
+
+    /// PAWS rejects `val`.
+    pub(crate) fn rejects(&self, env: &Env, val: u32) -> bool {
+        super::validate::paws_rejects(self.recent, val)
+            && super::clock_ms(env).wrapping_sub(self.stamp) < Self::STALE_MS
+    }
+
+    pub(crate) fn store(&mut self, env: &Env, val: u32) {
+        self.recent = val;
+        self.stamp = super::clock_ms(env);
+    }
+}
+
+/// A connection.
+pub(crate) struct Conn {
+    pub(crate) tuple: Tuple,
+    pub(crate) state: State,
+    pub(crate) family: Family,
+    /// A keepalive probe is due at the next poll.
+    pub(crate) probe_now: bool,
+    /// It stands in the list of those with something to transmit.
+    pub(crate) in_ready: bool,
+    /// shutdown(2)'s bits, or what came to the same (Linux: `sk_shutdown`).
+    pub(crate) rcv_shutdown: bool,
+    pub(crate) snd_shutdown: bool,
+    /// No application will ever hold it again (Linux: SOCK_DEAD).
+    pub(crate) orphan: bool,
+    /// It was established once.
+    pub(crate) was_open: bool,
+    pub(crate) error: Option<SockError>,
+    pub(crate) soft_error: Option<SockError>,
+    /// What becomes of it when the call being served is over.
+    pub(crate) fate: Fate,
+    /// SACK was negotiated.
+    pub(crate) sack_ok: bool,
+    /// ECN was negotiated.
+    pub(crate) ecn_ok: bool,
+    /// It counts against `tcp_max_orphans`.
+    pub(crate) counted_orphan: bool,
+    /// The shifts of the peer's window field and of ours.
+    pub(crate) snd_scale: WindowScale,
+    pub(crate) rcv_scale: WindowScale,
+    /// The peer's MSS option or the default (Linux: `rx_opt.mss_clamp`).
+    pub(crate) mss_clamp: u16,
+    /// The path's MTU as last applied.
+    pub(crate) pmtu: u32,
+    pub(crate) snd: Sender,
+    pub(crate) rcv: Receiver,
+    pub(crate) ts: TsState,
+    /// The handshake's state, while our SYN is not acknowledged.
+    pub(crate) opening: Option<Box<Opening>>,
+    /// The handle; before accept and after close none (then `closed` may hold the old one).
+    pub(crate) sock: Option<SocketId>,
+    pub(crate) closed: Option<SocketId>,
+    /// The listener in whose accept queue it stands.
+    pub(crate) parent: Option<u32>,
+    /// The interface it is tied to: a transparent open's.
+    pub(crate) iface: Option<IfaceId>,
+    pub(crate) binding: Option<Binding>,
+    pub(crate) opts: SockOpts,
+    /// Options that are on only while they are used: see `keepalive`, `close`.
+    pub(crate) keepalive: Keepalive,
+    /// Orphaned FIN_WAIT_2's end.
+    pub(crate) fin_wait2_until: Option<Instant>,
+    /// When the last segment came.
+    pub(crate) last_rcv: Instant,
+    pub(crate) last_oow_ack: u32,
+    pub(crate) generation: u32,
+    pub(crate) hash: u32,
+    pub(crate) timer: TimerHandle,
+    pub(crate) segs_in: u32,
+    pub(crate) segs_out: u32,
+}
+
+impl Conn {
+    /// The shift of the peer's window field.
+    pub(crate) fn peer_scale(&self) -> WindowScale {
+        self.snd_scale
+    }
+
+    /// The one place where a connection changes state: checks the table, tells the trace, keeps the gauges
+    /// (Linux: `tcp_set_state`).
+    pub(crate) fn move_to(&mut self, env: &mut Env, to: State, on: Trigger) {
+        let from = self.state;
+        super::trace_move(env, &self.tuple, from, to, on);
+        let counted = |state| matches!(state, State::Established | State::CloseWait);
+        match (counted(from), counted(to)) {
+            (false, true) => env.mib.inc(Counter::TcpCurrEstab),
+            (true, false) => env.mib.dec(Counter::TcpCurrEstab),
+            _ => {}
+        }
+        if to == State::Closed && counted(from) {
+            env.mib.inc(Counter::TcpEstabResets);
+        }
+        self.state = to;
+        self.was_open |= to == State::Established;
+    }
+
+    /// The socket's readiness may have changed.
+    pub(crate) fn notify(&self, env: &mut Env) {
+        if let Some(sock) = self.sock {
+            env.events.ready(sock);
+        }
+    }
+
+    /// "Segment arrives".
+    pub(crate) fn segment_arrives(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
+        self.segs_in = self.segs_in.saturating_add(1);
+        match self.state {
+            State::Closed | State::Listen | State::TimeWait => Err(Reject::reset(DropReason::TcpClose)),
+            State::SynSent => self.syn_sent_arrives(env, segment),
+            _ => self.synchronized_arrives(env, segment),
+        }
+    }
+
+    fn synchronized_arrives(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
+        if self.is_predicted(env, segment) {
+            match segment.payload.is_empty() {
+                true => env.mib.inc(Counter::TcpExtTCPPureAcks),
+                false => env.mib.inc(Counter::TcpExtTCPHPHits),
+            }
+        } else {
+            if !segment.flags.intersects(TcpFlags::ACK | TcpFlags::RST | TcpFlags::SYN) {
+                return Err(DropReason::TcpFlags.into());
+            }
+            self.validate(env, segment)?;
+            if !segment.ack_set() {
+                return Err(DropReason::TcpFlags.into());
+            }
+        }
+        self.last_rcv = env.now;
+        self.keepalive.on_segment();
+        self.ack_arrives(env, segment)?;
+        if self.fate != Fate::Stay {
+            return Ok(());
+        }
+        self.urgent_arrives(env, segment);
+        let text = self.data_arrives(env, segment);
+        self.leave_fin_wait1(env);
+        if self.fate == Fate::Stay {
+            self.snd.push(env);
+        }
+        text
+    }
+
+    /// Header prediction (RFC 1144's idea): the next segment in order, with nothing unusual about it: it needs no validation.
+    fn is_predicted(&self, env: &Env, segment: &Segment<'_>) -> bool {
+        self.state == State::Established
+            && segment.flags.without(TcpFlags::PSH) == TcpFlags::ACK
+            && segment.seq == self.rcv.rcv_nxt()
+            && segment.ack.between(self.snd.una(), self.snd.nxt())
+            && segment.payload.len() as u32 <= self.rcv.receive_window()
+            && segment
+                .options
+                .timestamps
+                .is_none_or(|ts| !self.ts.ok || !self.ts.rejects(env, ts.val))
+    }
+
+    /// Step five: the ACK field (Linux: `tcp_ack` and the switch behind it).
+    fn ack_arrives(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
+        if self.state == State::SynRcvd {
+            self.syn_acked(env, segment)?;
+        } else if self.opening.as_ref().is_some_and(|o| segment.ack.after(o.iss)) {
+            // Closed before the peer's ACK: our SYN is acknowledged in FIN_WAIT_1.
+            self.opening = None;
+        }
+        let ts = segment.options.timestamps.filter(|_| self.ts.ok);
+        let out = self.snd.on_ack(
+            env,
+            &AckIn {
+                seq: segment.seq,
+                ack: segment.ack,
+                window: segment.window.bytes(self.peer_scale()),
+                sack: &sack_blocks(segment),
+                ts_ecr: ts
+                    .filter(|ts| ts.ecr != 0)
+                    .map(|ts| ts.ecr.wrapping_sub(self.ts.offset)),
+                ece: self.ecn_ok && segment.has(TcpFlags::ECE) && !segment.syn(),
+                has_data: segment.len() > 0,
+            },
+        );
+        if let Some(reason) = out.drop {
+            if out.challenge || self.state != State::Established {
+                self.challenge_ack(env);
+            }
+            return Err(reason.into());
+        }
+        if let Some(ts) = ts
+            && !segment.seq.after(self.rcv.rcv_wup())
+            && !super::validate::paws_rejects(self.ts.recent, ts.val)
+        {
+            self.ts.store(env, ts.val);
+        }
+        if out.progress {
+            self.soft_error = None;
+        }
+        if out.fin_acked {
+            self.fin_acked(env);
+        }
+        Ok(())
+    }
+
+    /// Step seven and eight: text and FIN (Linux: `tcp_data_queue`, `tcp_fin`).
+    fn data_arrives(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
+        let (seq, end) = (segment.data_seq(), segment.end());
+        match self.state {
+            State::CloseWait | State::Closing | State::LastAck if !segment.seq.before(self.rcv.rcv_nxt()) => {
+                // Nothing can come after a FIN; a bare ACK needs no more.
+                return Ok(());
+            }
+            State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck
+                if self.rcv_shutdown && end != segment.seq =>
+            {
+                let data_end = end - u32::from(segment.fin());
+                if data_end.after(self.rcv.rcv_nxt()) {
+                    // Data nobody will ever read (RFC 1122 §4.2.2.13).
+                    env.mib.inc(Counter::TcpExtTCPAbortOnData);
+                    self.abort_on_data(env);
+                    return Err(Reject::reset(DropReason::TcpAbortOnData));
+                }
+            }
+            _ => {}
+        }
+        if segment.payload.is_empty() && !segment.fin() {
+            return Ok(());
+        }
+        let out = self.take_text(env, segment);
+        match out.drop {
+            Some(reason) => Err(reason.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands a segment's text and FIN to the receiver.
+    pub(super) fn take_text(&mut self, env: &mut Env, segment: &Segment<'_>) -> DataOut {
+        let ts_ecr = segment
+            .options
+            .timestamps
+            .filter(|ts| self.ts.ok && ts.ecr != 0)
+            .map(|ts| ts.ecr.wrapping_sub(self.ts.offset));
+        let rto = self.snd.rto();
+        let out = self.rcv.data(
+            &mut env.rcv(),
+            &DataIn {
+                seq: segment.data_seq(),
+                payload: segment.payload,
+                flags: segment.flags,
+                header_len: segment.header_len,
+                gso_size: segment.gso_size,
+                ecn: segment.ecn,
+                ts_ecr,
+                rto,
+            },
+        );
+        if out.readable > 0 {
+            self.notify(env);
+        }
+        if out.fin {
+            self.fin_arrives(env);
+        }
+        out
+    }
+
+    /// Step six: the urgent pointer.
+    fn urgent_arrives(&mut self, env: &mut Env, segment: &Segment<'_>) {
+        let pointer = segment.has(TcpFlags::URG).then_some(segment.urgent);
+        let (seq, payload) = (segment.data_seq(), segment.payload);
+        if (pointer.is_some() || !payload.is_empty()) && self.rcv.urg(&mut env.rcv(), seq, payload, pointer) {
+            self.notify(env);
+        }
+    }
+
+    /// What the receiver must know of the path.
+    pub(super) fn path(&self) -> Path {
+        Path {
+            srtt: self.snd.srtt(),
+            rto: self.snd.rto(),
+        }
+    }
+
+    /// Forgets what was written and not acknowledged: nothing of it will be sent (Linux: `tcp_write_queue_purge`).
+    pub(super) fn drop_unacknowledged(&mut self, env: &mut Env) {
+        let setup = idle_sender(self.snd.nxt() - 1, &self.opts);
+        self.snd = Sender::new(env, &setup);
+    }
+
+    /// A connection at its beginning; sender and receiver are made anew when the handshake has settled what they need.
+    pub(crate) fn new(env: &mut Env, new: NewConn) -> Box<Conn> {
+        let opening = new.opening;
+        let snd = Sender::new(env, &idle_sender(opening.iss, &new.opts));
+        let rcv = Receiver::new(
+            &mut env.rcv(),
+            &rcv_setup(SeqNum(0), &opening, &new.opts, (0, false), 536),
+        );
+        let now = env.now;
+        Box::new(Conn {
+            tuple: new.tuple,
+            state: new.state,
+            family: new.family,
+            probe_now: false,
+            in_ready: false,
+            rcv_shutdown: false,
+            snd_shutdown: false,
+            orphan: false,
+            was_open: false,
+            error: None,
+            soft_error: None,
+            fate: Fate::Stay,
+            sack_ok: false,
+            ecn_ok: false,
+            counted_orphan: false,
+            snd_scale: WindowScale::default(),
+            rcv_scale: WindowScale::default(),
+            mss_clamp: 536,
+            pmtu: 0,
+            snd,
+            rcv,
+            ts: TsState {
+                offset: new.ts_offset,
+                ..TsState::default()
+            },
+            opening: Some(Box::new(opening)),
+            sock: None,
+            closed: None,
+            parent: None,
+            iface: new.iface,
+            binding: new.binding,
+            opts: new.opts,
+            keepalive: Keepalive::default(),
+            fin_wait2_until: None,
+            last_rcv: now,
+            last_oow_ack: 0,
+            generation: new.generation,
+            hash: new.hash,
+            timer: TimerHandle::NONE,
+            segs_in: 0,
+            segs_out: 0,
+        })
+    }
+}
+
+/// A sender that has nothing to send yet, or any more.
+fn idle_sender(iss: SeqNum, opts: &SockOpts) -> SndSetup {
+    SndSetup {
+        iss,
+        mss: 536,
+        mss_clamp: 536,
+        window: 0,
+        wl1: SeqNum(0),
+        sack_ok: false,
+        ts_ok: false,
+        ecn_ok: false,
+        syn_lost: false,
+        rtt: None,
+        sndbuf: (opts.sndbuf > 0).then_some(opts.sndbuf),
+        cc: opts.cc,
+    }
+}
+
+/// What a connection begins with.
+pub(crate) struct NewConn {
+    pub(crate) tuple: Tuple,
+    pub(crate) state: State,
+    pub(crate) family: Family,
+    pub(crate) opts: SockOpts,
+    pub(crate) binding: Option<Binding>,
+    pub(crate) iface: Option<IfaceId>,
+    pub(crate) generation: u32,
+    pub(crate) hash: u32,
+    pub(crate) opening: Opening,
+    pub(crate) ts_offset: u32,
+}
+
+/// What the handshake tells the receiver; `buf`: bytes of receive buffer and whether SO_RCVBUF set them.
+pub(super) fn rcv_setup(irs: SeqNum, opening: &Opening, opts: &SockOpts, buf: (u32, bool), mss: u16) -> RcvSetup {
+    RcvSetup {
+        irs,
+        window: opening.window,
+        wscale_ok: opening.scale.is_some(),
+        advmss: opening.mss.saturating_sub(if opening.ts { 12 } else { 0 }),
+        mss,
+        sack_ok: opening.sack,
+        ts_ok: opening.ts,
+        ecn_ok: opening.ecn,
+        rcvbuf: buf.0,
+        rcvbuf_locked: buf.1,
+        oob_inline: opts.oob_inline,
+    }
+}
+
+/// A segment's SACK blocks as sequence numbers.
+fn sack_blocks(segment: &Segment<'_>) -> SackList {
+    SackList {
+        blocks: core::array::from_fn(|i| match segment.options.sack.get(i) {
+            Some((left, right)) => (SeqNum(*left), SeqNum(*right)),
+            None => (SeqNum(0), SeqNum(0)),
+        }),
+        len: segment.options.sack.len(),
+    }
+}
+
+struct SackList {
+    blocks: [(SeqNum, SeqNum); 4],
+    len: usize,
+}
+
+impl core::ops::Deref for SackList {
+    type Target = [(SeqNum, SeqNum)];
+    fn deref(&self) -> &[(SeqNum, SeqNum)] {
+        &self.blocks[..self.len]
+    }
+}

@@ -1,0 +1,470 @@
+//! Active opens: SYN_SENT, its retries, simultaneous opens, and the handshake's half of SYN_RCVD
+//! (RFC 9293 §3.10.7.3; Linux: `tcp_v4_connect`, `tcp_rcv_synsent_state_process`, `tcp_retransmit_timer`).
+
+use super::conn::{Conn, NewConn, Reject, rcv_setup};
+use super::demux::{Demux, Object, Tuple};
+use super::passive::{own_mss, rcvbuf};
+use super::rcv::{InitialWindow, Receiver};
+use super::segment::Segment;
+use super::snd::{Sender, SndSetup};
+use super::{Tcp, isn};
+use crate::drop::DropReason;
+use crate::env::Env;
+use crate::sock::SockOpts;
+use crate::sock::bind::{BindAddr, BindClass, Binding};
+use crate::{Family, Instant, SockError};
+use core::net::SocketAddr;
+use core::time::Duration;
+use estab_proto::state::Trigger;
+use estab_proto::{Counter, SeqNum, State, TcpFlags, TimerKind, TraceKind, WindowScale};
+use estab_wire::tcp::{Options, Timestamps};
+
+/// What the handshake needs while our SYN is not acknowledged.
+#[derive(Clone, Debug)]
+pub(crate) struct Opening {
+    pub(crate) iss: SeqNum,
+    /// What our SYN offers or our SYN-ACK grants.
+    pub(crate) mss: u16,
+    pub(crate) scale: Option<WindowScale>,
+    pub(crate) sack: bool,
+    pub(crate) ts: bool,
+    pub(crate) ecn: bool,
+    /// The window our SYN shows.
+    pub(crate) window: InitialWindow,
+    /// It goes out at the next poll.
+    pub(crate) due: bool,
+    /// SYNs or SYN-ACKs repeated.
+    pub(crate) retries: u8,
+    /// The backoff's exponent, from 1 s.
+    pub(crate) backoff: u8,
+    pub(crate) first_sent: Option<Instant>,
+    pub(crate) last_sent: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
+    /// The SYN of a passive open: `tcp_synack_retries` bound it.
+    pub(crate) passive: bool,
+}
+
+/// What a handshake settled.
+pub(crate) struct Settled {
+    pub(crate) window: u32,
+    pub(crate) wl1: SeqNum,
+    pub(crate) rtt: Option<Duration>,
+    pub(crate) syn_lost: bool,
+}
+
+impl Opening {
+    fn timeout(&self, env: &Env) -> Duration {
+        let max = Duration::from_millis(env.sysctl.tcp_rto_max_ms.into());
+        Duration::from_secs(1)
+            .saturating_mul(1 << self.backoff.min(16))
+            .min(max)
+    }
+
+    /// The SYN's control bits.
+    pub(crate) fn flags(&self, state: State) -> TcpFlags {
+        match (state == State::SynSent, self.ecn) {
+            (true, true) => TcpFlags::SYN | TcpFlags::ECE | TcpFlags::CWR,
+            (true, false) => TcpFlags::SYN,
+            (false, true) => TcpFlags::SYN | TcpFlags::ACK | TcpFlags::ECE,
+            (false, false) => TcpFlags::SYN | TcpFlags::ACK,
+        }
+    }
+
+    /// The SYN's options.
+    pub(crate) fn options(&self, env: &Env, offset: u32, recent: u32) -> Options {
+        Options {
+            mss: Some(self.mss),
+            window_scale: self.scale.map(WindowScale::bits),
+            sack_permitted: self.sack,
+            timestamps: self.ts.then(|| Timestamps {
+                val: super::clock_ms(env).wrapping_add(offset),
+                ecr: recent,
+            }),
+            ..Options::default()
+        }
+    }
+
+    /// It left: starts the retransmission timer.
+    pub(crate) fn on_sent(&mut self, env: &mut Env, user_timeout: u32) {
+        self.due = false;
+        if self.first_sent.is_some() {
+            env.mib.inc(Counter::TcpRetransSegs);
+            env.mib.inc(Counter::TcpExtTCPSynRetrans);
+        }
+        self.first_sent.get_or_insert(env.now);
+        self.last_sent = Some(env.now);
+        let deadline = env.now + self.timeout(env);
+        let user = self.first_sent.filter(|_| user_timeout > 0);
+        self.deadline = Some(
+            match user.map(|first| first + Duration::from_millis(user_timeout.into())) {
+                Some(user) if user > env.now => user.min(deadline),
+                _ => deadline,
+            },
+        );
+    }
+
+    /// The handshake's round trip, if the SYN was sent once or the timestamp tells which one was answered.
+    pub(crate) fn rtt(&self, env: &Env, echo: Option<u32>) -> Option<Duration> {
+        let first = self.first_sent?;
+        match echo {
+            _ if self.retries == 0 => Some(env.now.since(first)),
+            Some(ms) => Some(Duration::from_millis(super::clock_ms(env).wrapping_sub(ms).into())),
+            None => None,
+        }
+    }
+}
+
+/// The time `retries` doublings from 1 s take, each at most `max` seconds (Linux: `tcp_model_timeout`).
+fn model_timeout(retries: u32, max: u32) -> Duration {
+    let doublings = max.max(1).ilog2();
+    let seconds = match retries <= doublings {
+        true => (2u64 << retries) - 1,
+        false => (2u64 << doublings) - 1 + u64::from(retries - doublings) * u64::from(max),
+    };
+    Duration::from_secs(seconds)
+}
+
+impl Conn {
+    /// The SYN's timer has fired: repeat it or give up (Linux: `tcp_write_timeout`, `tcp_retransmit_timer`).
+    pub(super) fn syn_timeout(&mut self, env: &mut Env) {
+        let state = self.state;
+        let user = self.opts.user_timeout;
+        let Some(opening) = self.opening.as_mut() else {
+            return;
+        };
+        let retries = opening.retries;
+        let linear = match opening.passive {
+            true => 0,
+            false => env.sysctl.tcp_syn_linear_timeouts,
+        };
+        let limit = match (opening.passive, self.opts.syncnt) {
+            (true, _) => env.sysctl.tcp_synack_retries,
+            (false, 0) => env.sysctl.tcp_syn_retries + linear,
+            (false, n) => u32::from(n) + linear,
+        };
+        env.trace(self.tuple.local(), self.tuple.remote(), || TraceKind::Timer {
+            kind: match state {
+                State::SynSent => TimerKind::Retransmit,
+                _ => TimerKind::SynAck,
+            },
+            retries,
+        });
+        env.mib.inc(Counter::TcpExtTCPTimeouts);
+        let waited = opening.first_sent.map_or(Duration::ZERO, |t| env.now.since(t));
+        let patience = match user {
+            0 => model_timeout(limit - linear, env.sysctl.tcp_rto_max_ms / 1000),
+            ms => Duration::from_millis(ms.into()),
+        };
+        if u32::from(retries) >= limit || waited >= patience {
+            if state == State::SynSent || state == State::SynRcvd {
+                env.mib.inc(Counter::TcpAttemptFails);
+            }
+            env.mib.inc(Counter::TcpExtTCPAbortOnTimeout);
+            return self.fail(env, self.soft_error.unwrap_or(SockError::ETIMEDOUT));
+        }
+        opening.retries += 1;
+        // RFC 3168 §6.1.1.1: perhaps ECN is what the path dislikes (`tcp_ecn_fallback`).
+        if env.sysctl.tcp_ecn_fallback != 0 && !opening.passive {
+            opening.ecn = false;
+        }
+        opening.backoff = u32::from(opening.retries).saturating_sub(linear).min(16) as u8;
+        opening.due = true;
+        opening.deadline = None;
+    }
+
+    /// "Segment arrives" in SYN_SENT.
+    pub(super) fn syn_sent_arrives(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
+        let Some(opening) = self.opening.as_deref() else {
+            return Err(DropReason::TcpClose.into());
+        };
+        let echo = segment
+            .options
+            .timestamps
+            .filter(|ts| opening.ts && ts.ecr != 0)
+            .map(|ts| ts.ecr.wrapping_sub(self.ts.offset));
+        if segment.ack_set() {
+            if segment.ack != opening.iss + 1 {
+                return Err(Reject::reset(DropReason::TcpInvalidAckSequence));
+            }
+            let (first, last) = (opening.first_sent, env.now);
+            if let (Some(echo), Some(first)) = (echo, first)
+                && !SeqNum(echo).between(SeqNum(first.millis() as u32), SeqNum(last.millis() as u32))
+            {
+                env.mib.inc(Counter::TcpExtPAWSActive);
+                return Err(Reject::reset(DropReason::TcpRfc7323Tsecr));
+            }
+            if segment.rst() {
+                self.on_reset(env);
+                return Err(DropReason::TcpReset.into());
+            }
+            if !segment.syn() {
+                return Err(DropReason::TcpFlags.into());
+            }
+            return self.syn_ack_arrives(env, segment, echo);
+        }
+        if segment.rst() {
+            return Err(DropReason::TcpReset.into());
+        }
+        if let Some(ts) = segment.options.timestamps
+            && self.ts.recent != 0
+            && self.ts.rejects(env, ts.val)
+        {
+            return Err(DropReason::TcpRfc7323Paws.into());
+        }
+        match segment.syn() {
+            true => self.syn_crosses(env, segment),
+            false => Err(DropReason::TcpFlags.into()),
+        }
+    }
+
+    /// Takes the peer's SYN options against what ours offered.
+    fn negotiate(&mut self, env: &mut Env, segment: &Segment<'_>) {
+        let Some(opening) = self.opening.as_deref_mut() else {
+            return;
+        };
+        let options = &segment.options;
+        opening.scale = opening.scale.filter(|_| options.window_scale.is_some());
+        opening.sack &= options.sack_permitted;
+        opening.ts &= options.timestamps.is_some();
+        if let Some(ours) = opening.scale {
+            self.rcv_scale = ours;
+            self.snd_scale = WindowScale::new(options.window_scale.unwrap_or(0));
+        } else {
+            self.rcv_scale = WindowScale::default();
+            self.snd_scale = WindowScale::default();
+        }
+        self.ts.ok = opening.ts;
+        if let Some(ts) = options.timestamps.filter(|_| opening.ts) {
+            self.ts.store(env, ts.val);
+        }
+        self.mss_clamp = super::peer_mss(options.mss, self.tuple.remote_ip, self.opts.maxseg);
+    }
+
+    /// Makes the sender that the handshake settled; `echo` is the timestamp it came with.
+    pub(super) fn settle_sender(&mut self, env: &mut Env, settled: &Settled) {
+        let Some(opening) = self.opening.as_deref() else {
+            return;
+        };
+        let setup = SndSetup {
+            iss: opening.iss,
+            mss: self.current_mss(env),
+            mss_clamp: self.mss_clamp,
+            window: settled.window,
+            wl1: settled.wl1,
+            sack_ok: opening.sack,
+            ts_ok: opening.ts,
+            ecn_ok: self.ecn_ok,
+            syn_lost: settled.syn_lost,
+            rtt: settled.rtt,
+            sndbuf: (self.opts.sndbuf > 0).then_some(self.opts.sndbuf),
+            cc: self.opts.cc,
+        };
+        self.sack_ok = setup.sack_ok;
+        self.snd = Sender::new(env, &setup);
+        self.apply_options(env);
+    }
+
+    /// Makes the receiver that the handshake settled.
+    pub(super) fn settle_receiver(&mut self, env: &mut Env, irs: SeqNum) {
+        let Some(opening) = self.opening.as_deref() else {
+            return;
+        };
+        let buf = super::passive::rcvbuf(env, &self.opts);
+        let mut setup = rcv_setup(irs, opening, &self.opts, buf, self.snd.mss());
+        setup.ecn_ok = self.ecn_ok;
+        self.rcv = Receiver::new(&mut env.rcv(), &setup);
+    }
+
+    fn syn_ack_arrives(&mut self, env: &mut Env, segment: &Segment<'_>, echo: Option<u32>) -> Result<(), Reject> {
+        self.negotiate(env, segment);
+        self.ecn_ok = self.opening.as_deref().is_some_and(|o| o.ecn)
+            && segment.flags & (TcpFlags::ECE | TcpFlags::CWR) == TcpFlags::ECE;
+        let (rtt, syn_lost) = match self.opening.as_deref() {
+            Some(o) => (o.rtt(env, echo), o.retries > 1 && echo.is_none()),
+            None => (None, false),
+        };
+        let settled = Settled {
+            // The window of a SYN is never scaled (RFC 7323 §2.2).
+            window: u32::from(segment.window.0),
+            wl1: segment.seq,
+            rtt,
+            syn_lost,
+        };
+        self.settle_sender(env, &settled);
+        self.settle_receiver(env, segment.seq);
+        self.opening = None;
+        self.last_rcv = env.now;
+        self.soft_error = None;
+        self.move_to(env, State::Established, Trigger::RcvSynAck);
+        self.keepalive.start(env, &self.opts);
+        self.rcv.ack_now();
+        self.notify(env);
+        self.syn_text(env, segment)
+    }
+
+    /// Text that came with the peer's SYN.
+    fn syn_text(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
+        if segment.payload.is_empty() && !segment.fin() {
+            return Ok(());
+        }
+        match self.take_text(env, segment).drop {
+            Some(reason) => Err(reason.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// SYNs crossed: SYN_RCVD (RFC 9293 §3.5, figure 8).
+    fn syn_crosses(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
+        self.negotiate(env, segment);
+        let both = TcpFlags::ECE | TcpFlags::CWR;
+        self.ecn_ok = self.opening.as_deref().is_some_and(|o| o.ecn) && segment.has(both);
+        self.move_to(env, State::SynRcvd, Trigger::RcvSyn);
+        let settled = Settled {
+            window: u32::from(segment.window.0),
+            wl1: segment.seq,
+            rtt: None,
+            syn_lost: false,
+        };
+        self.settle_sender(env, &settled);
+        self.settle_receiver(env, segment.seq);
+        if let Some(opening) = self.opening.as_deref_mut() {
+            opening.due = true;
+            opening.ecn = self.ecn_ok;
+        }
+        Ok(())
+    }
+
+    /// The ACK field in SYN_RCVD: it must acknowledge our SYN (RFC 9293 §3.10.7.4, fifth; Linux: TCP_SYN_RECV).
+    pub(super) fn syn_acked(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
+        let Some(opening) = self.opening.as_deref() else {
+            return Ok(());
+        };
+        if !segment.ack.after(opening.iss) || segment.ack.after(self.snd.nxt()) {
+            return Err(Reject::reset(DropReason::TcpInvalidAckSequence));
+        }
+        let echo = segment
+            .options
+            .timestamps
+            .filter(|ts| opening.ts && ts.ecr != 0)
+            .map(|ts| ts.ecr.wrapping_sub(self.ts.offset));
+        let settled = Settled {
+            window: segment.window.bytes(self.snd_scale),
+            wl1: segment.seq,
+            rtt: opening.rtt(env, echo),
+            syn_lost: opening.retries > 1 && echo.is_none(),
+        };
+        self.settle_sender(env, &settled);
+        self.opening = None;
+        self.move_to(env, State::Established, Trigger::RcvAckOfSyn);
+        self.keepalive.start(env, &self.opts);
+        self.notify(env);
+        if self.snd_shutdown {
+            self.close_after_open(env);
+        }
+        Ok(())
+    }
+}
+
+impl Tcp {
+    /// Starts an active open from what a socket was bound to (Linux: `tcp_v4_connect`): the new connection's index.
+    pub(crate) fn connect(
+        &mut self,
+        env: &mut Env,
+        family: Family,
+        opts: SockOpts,
+        bound: Option<Binding>,
+        remote: SocketAddr,
+    ) -> crate::Result<u32> {
+        if remote.ip().is_multicast() || env.ip.is_broadcast(remote.ip()) {
+            return Err(SockError::ENETUNREACH);
+        }
+        let asked = bound.and_then(|b| b.addr.ip());
+        let route = env.ip.route(remote.ip(), asked)?;
+        // The unspecified address is this machine (Linux: `ip_route_connect`).
+        let remote = match remote.ip().is_unspecified() {
+            true => SocketAddr::new(route.next_hop, remote.port()),
+            false => remote,
+        };
+        let local = route.src;
+        if local.is_ipv4() != remote.is_ipv4() {
+            return Err(SockError::EINVAL);
+        }
+        let chosen = match bound {
+            Some(binding) => self.claim_bound(env, SocketAddr::new(local, binding.port), remote)?,
+            None => self.choose_port(env, local, remote)?,
+        };
+        let binding = Binding {
+            addr: BindAddr::Ip(local),
+            port: chosen.port,
+            explicit: bound.is_some_and(|b| b.explicit),
+            class: bound.map_or(
+                BindClass {
+                    reuse_addr: opts.reuse_addr,
+                    reuse_port: opts.reuse_port,
+                    listen: false,
+                },
+                |b| b.class,
+            ),
+        };
+        if let Some(old) = bound {
+            self.binds.release(&old);
+        }
+        self.binds.hold(&binding);
+        let tuple = Tuple::new(SocketAddr::new(local, chosen.port), remote);
+        let (iss, ts_offset) = (
+            chosen
+                .legacy
+                .map_or_else(|| isn::isn(env, tuple.local(), tuple.remote()), |legacy| legacy.iss),
+            match env.sysctl.tcp_timestamps {
+                1 => isn::ts_offset(env, tuple.local(), tuple.remote()),
+                _ => 0,
+            },
+        );
+        let mss = own_mss(env, route.mtu, local.is_ipv4(), opts.maxseg);
+        let (buf, locked) = rcvbuf(env, &opts);
+        let scaling = env.sysctl.tcp_window_scaling != 0;
+        let window = InitialWindow::select(&env.sysctl, buf, locked, mss, opts.window_clamp, scaling);
+        let opening = Opening {
+            iss,
+            mss,
+            scale: scaling.then_some(window.scale),
+            sack: env.sysctl.tcp_sack != 0,
+            ts: env.sysctl.tcp_timestamps != 0,
+            ecn: env.sysctl.tcp_ecn == 1,
+            window,
+            due: true,
+            retries: 0,
+            backoff: 0,
+            first_sent: None,
+            last_sent: None,
+            deadline: None,
+            passive: false,
+        };
+        let generation = self.next_generation();
+        let hash = Demux::hash(env, &tuple);
+        let mut conn = Conn::new(
+            env,
+            NewConn {
+                tuple,
+                state: State::Closed,
+                family,
+                opts,
+                binding: Some(binding),
+                iface: None,
+                generation,
+                hash,
+                opening,
+                ts_offset,
+            },
+        );
+        if let Some(legacy) = chosen.legacy {
+            conn.ts.recent = legacy.ts_recent;
+            conn.ts.stamp = legacy.ts_stamp;
+        }
+        conn.move_to(env, State::SynSent, Trigger::ActiveOpen);
+        env.mib.inc(Counter::TcpActiveOpens);
+        let index = self.conns.insert(conn) as u32;
+        self.demux.insert(hash, Object::Conn(index));
+        Ok(index)
+    }
+}

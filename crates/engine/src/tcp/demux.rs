@@ -1,0 +1,176 @@
+//! Which object a segment belongs to: connections, requests and TIME_WAITs by 4-tuple, else listeners
+//! (Linux: `__inet_lookup_established`, `__inet_lookup_listener`).
+//!
+//! The peer picks the keys, so the hashes are keyed. An entry is 8 bytes: half the hash and a handle; the
+//! tuple itself stands in the object.
+
+use crate::env::Env;
+use crate::rng::HashKey;
+use crate::sock::bind::BindAddr;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+use hashbrown::{HashMap, HashTable};
+
+/// A connection's two ends, without padding.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Tuple {
+    pub(crate) local_ip: IpAddr,
+    pub(crate) remote_ip: IpAddr,
+    pub(crate) local_port: u16,
+    pub(crate) remote_port: u16,
+}
+
+impl Tuple {
+    pub(crate) fn new(local: SocketAddr, remote: SocketAddr) -> Tuple {
+        Tuple {
+            local_ip: local.ip(),
+            remote_ip: remote.ip(),
+            local_port: local.port(),
+            remote_port: remote.port(),
+        }
+    }
+
+    pub(crate) fn local(&self) -> SocketAddr {
+        SocketAddr::new(self.local_ip, self.local_port)
+    }
+
+    pub(crate) fn remote(&self) -> SocketAddr {
+        SocketAddr::new(self.remote_ip, self.remote_port)
+    }
+}
+
+/// What a 4-tuple leads to: an index into that kind's table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Object {
+    Conn(u32),
+    Request(u32),
+    TimeWait4(u32),
+    TimeWait6(u32),
+}
+
+/// An [`Object`] in 32 bits: two for the kind, 30 for the index.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Handle(u32);
+
+impl Handle {
+    fn new(object: Object) -> Handle {
+        Handle(match object {
+            Object::Conn(i) => i,
+            Object::Request(i) => i | 1 << 30,
+            Object::TimeWait4(i) => i | 2 << 30,
+            Object::TimeWait6(i) => i | 3 << 30,
+        })
+    }
+
+    fn object(self) -> Object {
+        let index = self.0 & 0x3fff_ffff;
+        match self.0 >> 30 {
+            0 => Object::Conn(index),
+            1 => Object::Request(index),
+            2 => Object::TimeWait4(index),
+            _ => Object::TimeWait6(index),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    hash: u32,
+    handle: Handle,
+}
+
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
+}
+
+/// Listeners that share an address and port; more than one only with SO_REUSEPORT.
+type Group = Vec<u32>;
+
+/// All of TCP's lookups.
+#[derive(Default)]
+pub(crate) struct Demux {
+    table: HashTable<Entry>,
+    listeners: HashMap<(BindAddr, u16), Group, core::hash::BuildHasherDefault<crate::sock::bind::PortHasher>>,
+    /// Listeners on every address and port of transparent interfaces.
+    transparent: Group,
+}
+
+impl Demux {
+    /// The keyed hash of a tuple.
+    pub(crate) fn hash(env: &Env, tuple: &Tuple) -> u32 {
+        env.rng.hash_tuple(HashKey::Demux, tuple.local(), tuple.remote()) as u32
+    }
+
+    /// The object of a tuple; `is` tells whether an object's tuple is the one wanted.
+    pub(crate) fn find(&self, hash: u32, is: impl Fn(Object) -> bool) -> Option<Object> {
+        self.table
+            .find(spread(hash), |e| e.hash == hash && is(e.handle.object()))
+            .map(|e| e.handle.object())
+    }
+
+    /// Adds an object, whose tuple must not be in the table yet.
+    pub(crate) fn insert(&mut self, hash: u32, object: Object) {
+        let entry = Entry {
+            hash,
+            handle: Handle::new(object),
+        };
+        self.table.insert_unique(spread(hash), entry, |e| spread(e.hash));
+    }
+
+    /// Removes an object.
+    pub(crate) fn remove(&mut self, hash: u32, object: Object) {
+        let handle = Handle::new(object);
+        if let Ok(entry) = self.table.find_entry(spread(hash), |e| e.handle == handle) {
+            entry.remove();
+        }
+        if self.table.is_empty() && self.table.capacity() > 1024 {
+            self.table.shrink_to(64, |e| spread(e.hash));
+        }
+    }
+
+    /// Adds a listener.
+    pub(crate) fn listen(&mut self, addr: BindAddr, port: u16, listener: u32, transparent: bool) {
+        match transparent {
+            true => self.transparent.push(listener),
+            false => self.listeners.entry((addr, port)).or_default().push(listener),
+        }
+    }
+
+    /// Removes a listener.
+    pub(crate) fn unlisten(&mut self, addr: BindAddr, port: u16, listener: u32) {
+        self.transparent.retain(|l| *l != listener);
+        if let Some(group) = self.listeners.get_mut(&(addr, port)) {
+            group.retain(|l| *l != listener);
+            if group.is_empty() {
+                self.listeners.remove(&(addr, port));
+            }
+        }
+    }
+
+    /// The listener for a segment to `ip` and `port`: its own address before the wildcard, IPv4's wildcard before the
+    /// dual one (Linux: `compute_score`); among SO_REUSEPORT's equals the tuple's hash decides.
+    pub(crate) fn listener(&self, ip: IpAddr, port: u16, hash: u32) -> Option<u32> {
+        let wildcard = if ip.is_ipv4() { BindAddr::AnyV4 } else { BindAddr::AnyV6 };
+        [BindAddr::Ip(ip), wildcard, BindAddr::AnyDual]
+            .into_iter()
+            .find_map(|addr| self.listeners.get(&(addr, port)))
+            .and_then(|group| pick(group, hash))
+    }
+
+    /// The transparent listener for a tuple.
+    pub(crate) fn transparent(&self, hash: u32) -> Option<u32> {
+        pick(&self.transparent, hash)
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn memory(&self) -> u64 {
+        (self.table.capacity() * (core::mem::size_of::<Entry>() + 1)) as u64
+    }
+}
+
+/// `reciprocal_scale(hash, len)`: spreads evenly without a division.
+fn pick(group: &Group, hash: u32) -> Option<u32> {
+    group
+        .get((u64::from(hash) * group.len() as u64 >> 32) as usize)
+        .copied()
+}

@@ -1,0 +1,252 @@
+//! What a connection sends: SYNs, the sender's segments, ACKs, keepalive probes; header and options around them
+//! (RFC 9293 §3.1, RFC 7323 §3; Linux: `__tcp_transmit_skb`, `tcp_send_ack`).
+
+use super::clock_ms;
+use super::conn::Conn;
+use super::segment::trace_options;
+use super::snd::TxRoom;
+use crate::Result;
+use crate::env::Env;
+use crate::iface::Transmit;
+use crate::ip::{HeaderSpec, Ip, Route};
+use estab_proto::{Counter, ScaledWindow, SegmentTrace, SeqNum, State, TcpFlags, TraceKind};
+use estab_wire::checksum::Sum;
+use estab_wire::ip::protocol;
+use estab_wire::tcp::{Header, Options, Timestamps};
+
+/// One segment's fixed parts.
+struct Out {
+    seq: SeqNum,
+    ack: SeqNum,
+    flags: TcpFlags,
+    window: u16,
+    urgent: u16,
+    options: Options,
+    len: u32,
+    gso: Option<u16>,
+    ect: bool,
+}
+
+/// Bytes of IP and TCP header without options.
+pub(crate) fn fixed_headers(v4: bool) -> u32 {
+    if v4 { 40 } else { 60 }
+}
+
+impl Conn {
+    /// The way out.
+    pub(crate) fn route(&self, env: &Env) -> Result<Route> {
+        match self.iface {
+            Some(iface) => env.ip.route_on(iface, self.tuple.remote_ip, self.tuple.local_ip),
+            None => env.ip.route(self.tuple.remote_ip, Some(self.tuple.local_ip)),
+        }
+    }
+
+    /// Payload bytes of a full segment: what MTU and peer allow, less timestamps (Linux: `tcp_sync_mss`).
+    pub(super) fn current_mss(&self, env: &Env) -> u16 {
+        let v4 = self.tuple.local_ip.is_ipv4();
+        let mtu = self.route(env).map_or(1500, |route| route.mtu);
+        let by_mtu = mtu.saturating_sub(fixed_headers(v4)).min(u32::from(self.mss_clamp));
+        let least = env.sysctl.tcp_min_snd_mss.saturating_sub(20).max(1);
+        let options = if self.ts.ok { 12 } else { 0 };
+        by_mtu.saturating_sub(options).clamp(least, 0xffff) as u16
+    }
+
+    /// Something waits to be sent.
+    pub(super) fn wants_transmit(&self) -> bool {
+        self.probe_now
+            || self.opening.as_ref().is_some_and(|o| o.due)
+            || (self.may_send() && (self.snd.wants_transmit() || self.rcv.ack_undecided()))
+    }
+
+    /// The sender and the ACKs are at work.
+    fn may_send(&self) -> bool {
+        !matches!(
+            self.state,
+            State::Closed | State::SynSent | State::Listen | State::TimeWait
+        )
+    }
+
+    /// Writes the next segment to `buf`.
+    pub(super) fn transmit(&mut self, env: &mut Env, buf: &mut [u8]) -> Option<Transmit> {
+        let route = match self.route(env) {
+            Ok(route) => route,
+            Err(_) => {
+                env.mib.drop(crate::DropReason::NoRoute);
+                self.forget_output(env);
+                return None;
+            }
+        };
+        loop {
+            let out = self.next_segment(env, &route, buf.len())?;
+            if let Some(transmit) = self.write_segment(env, &route, buf, &out) {
+                return Some(transmit);
+            }
+        }
+    }
+
+    /// Without a route nothing leaves; retransmission will try again.
+    fn forget_output(&mut self, env: &mut Env) {
+        if let Some(opening) = self.opening.as_mut().filter(|o| o.due) {
+            opening.on_sent(env, self.opts.user_timeout);
+        }
+        self.probe_now = false;
+        while self.next_segment_of_sender(env, 1460, 1460).is_some() {}
+        self.rcv.on_ack_sent(&mut env.rcv());
+    }
+
+    fn next_segment(&mut self, env: &mut Env, route: &Route, room: usize) -> Option<Out> {
+        if self.opening.as_ref().is_some_and(|o| o.due) {
+            return self.syn(env);
+        }
+        if !self.may_send() {
+            return None;
+        }
+        let v4 = self.tuple.local_ip.is_ipv4();
+        let headers = fixed_headers(v4) + 40;
+        let mss = u32::from(self.snd.mss());
+        let most = route.gso_max_size.min(room as u32).saturating_sub(headers).max(mss);
+        if let Some(out) = self.next_segment_of_sender(env, most, self.snd.mss()) {
+            return Some(out);
+        }
+        if core::mem::take(&mut self.probe_now) {
+            // One byte before SND.NXT, which the peer must answer (Linux: `tcp_xmit_probe_skb`).
+            let seq = self.snd.una() - 1;
+            return Some(self.dataless(env, seq, TcpFlags::ACK));
+        }
+        let path = self.path();
+        if self.rcv.poll_ack(&mut env.rcv(), &path) {
+            let seq = self.snd.acceptable_seq();
+            return Some(self.dataless(env, seq, TcpFlags::ACK));
+        }
+        None
+    }
+
+    fn next_segment_of_sender(&mut self, env: &mut Env, max_payload: u32, mss: u16) -> Option<Out> {
+        let tx = self.snd.poll(TxRoom { max_payload, mss })?;
+        let mut out = self.dataless(env, tx.seq, TcpFlags::ACK | tx.flags);
+        out.urgent = tx.urg_ptr;
+        out.len = tx.len;
+        out.gso = (tx.len > u32::from(tx.mss)).then_some(tx.mss);
+        out.ect = tx.ect;
+        if tx.retransmit {
+            env.mib.inc(Counter::TcpRetransSegs);
+        }
+        if tx.len > 0 && !tx.retransmit {
+            self.rcv.on_data_sent(env.now);
+        }
+        Some(out)
+    }
+
+    /// A segment's header as of now: it acknowledges all that was received.
+    fn dataless(&mut self, env: &mut Env, seq: SeqNum, flags: TcpFlags) -> Out {
+        let mut options = Options {
+            timestamps: self.ts.ok.then(|| Timestamps {
+                val: clock_ms(env).wrapping_add(self.ts.offset),
+                ecr: self.ts.recent,
+            }),
+            ..Options::default()
+        };
+        let most = if self.ts.ok { 3 } else { 4 };
+        options.sack = self
+            .rcv
+            .take_sacks(most)
+            .as_slice()
+            .iter()
+            .map(|(l, r)| (l.0, r.0))
+            .collect();
+        let window = self.rcv.select_window(&mut env.rcv());
+        let ece = if self.rcv.ece() {
+            TcpFlags::ECE
+        } else {
+            TcpFlags::default()
+        };
+        let out = Out {
+            seq,
+            ack: self.rcv.rcv_nxt(),
+            flags: flags | ece,
+            window,
+            urgent: 0,
+            options,
+            len: 0,
+            gso: None,
+            ect: false,
+        };
+        self.rcv.on_ack_sent(&mut env.rcv());
+        out
+    }
+
+    fn syn(&mut self, env: &mut Env) -> Option<Out> {
+        let (state, user_timeout) = (self.state, self.opts.user_timeout);
+        let opening = self.opening.as_mut()?;
+        let out = Out {
+            seq: opening.iss,
+            ack: if state == State::SynSent {
+                SeqNum(0)
+            } else {
+                self.rcv.rcv_nxt()
+            },
+            flags: opening.flags(state),
+            window: opening.window.field(),
+            urgent: 0,
+            options: opening.options(env, self.ts.offset, self.ts.recent),
+            len: 0,
+            gso: None,
+            ect: false,
+        };
+        opening.on_sent(env, user_timeout);
+        Some(out)
+    }
+
+    fn write_segment(&mut self, env: &mut Env, route: &Route, buf: &mut [u8], out: &Out) -> Option<Transmit> {
+        env.trace(self.tuple.local(), self.tuple.remote(), || {
+            let mut bytes = [0; 40];
+            let len = out.options.write(&mut bytes).unwrap_or(0);
+            TraceKind::Sent(SegmentTrace {
+                seq: out.seq,
+                ack: out.ack,
+                flags: out.flags,
+                window: ScaledWindow(out.window),
+                len: out.len,
+                options: trace_options(&bytes[..len]),
+            })
+        });
+        self.segs_out = self.segs_out.saturating_add(1);
+        env.mib.add(
+            Counter::TcpOutSegs,
+            out.gso.map_or(1, |size| u64::from(out.len.div_ceil(size.into()))),
+        );
+        let spec = HeaderSpec {
+            src: self.tuple.local_ip,
+            dst: self.tuple.remote_ip,
+            protocol: protocol::TCP,
+            ttl: self.opts.ttl,
+            tos: self.opts.tos | if out.ect { 2 } else { 0 },
+            dont_fragment: route.dont_fragment && env.sysctl.ip_no_pmtu_disc == 0,
+        };
+        let header = Header {
+            src_port: self.tuple.local_port,
+            dst_port: self.tuple.remote_port,
+            seq: out.seq.0,
+            ack: out.ack.0,
+            flags: out.flags.0,
+            window: out.window,
+            urgent: out.urgent,
+        };
+        let snd = &self.snd;
+        let (seq, len) = (out.seq, out.len as usize);
+        Ip::emit_tcp(
+            env,
+            buf,
+            route,
+            &spec,
+            &header,
+            &out.options,
+            len,
+            out.gso,
+            |area, sum| {
+                snd.copy_payload(seq, area);
+                if sum { Sum::of(area) } else { Sum::new() }
+            },
+        )
+    }
+}

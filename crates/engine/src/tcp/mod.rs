@@ -1,0 +1,407 @@
+//! TCP (RFC 9293), as Linux 6.x behaves. Where each concept is:
+//!
+//! | RFC | concept | file |
+//! |---|---|---|
+//! | 9293 §3.1 | a segment as it came, and as it leaves | `segment.rs`, `emit.rs` |
+//! | – | which object a segment belongs to | `demux.rs` |
+//! | 9293 §3.10.7.2, 4987 | LISTEN, requests, cookies | `passive.rs`, `listen.rs`, `synq.rs`, `cookie.rs` |
+//! | – | opens that wait for the application | `transparent.rs` |
+//! | 9293 §3.10.7.3, 6056 | SYN_SENT, simultaneous open; ports | `connect.rs`, `ports.rs` |
+//! | 9293 §3.10.7.4 | segment arrives | `conn.rs` |
+//! | 7323 §5, 5961 | what may arrive | `validate.rs` |
+//! | 9293 §3.5.2 | resets and other answers without a connection | `reset.rs` |
+//! | 9293 §3.6 | close, half-close, orphans | `close.rs` |
+//! | 9293 §3.6.1, 1337, 6191 | TIME_WAIT | `timewait.rs` |
+//! | 6528 | initial sequence numbers, timestamp offsets | `isn.rs` |
+//! | 1122 §4.2.3.6 | keepalive | `keepalive.rs` |
+//! | 5927 | ICMP errors | `icmp.rs` |
+//! | – | a connection's deadlines | `timers.rs` |
+//! | 9293 §3.8.6 | receiving | `rcv/` |
+//! | 9293 §3.8, 5681, 6298 … | sending, loss, congestion control | `snd/`, `loss/`, `cc/` |
+
+pub(crate) mod cc;
+pub(crate) mod close;
+pub(crate) mod conn;
+pub(crate) mod connect;
+pub(crate) mod cookie;
+pub(crate) mod demux;
+mod emit;
+mod icmp;
+pub(crate) mod isn;
+mod keepalive;
+pub(crate) mod listen;
+pub(crate) mod loss;
+mod passive;
+pub(crate) mod ports;
+pub(crate) mod rcv;
+mod reset;
+pub(crate) mod segment;
+pub(crate) mod snd;
+pub(crate) mod synq;
+mod timers;
+pub(crate) mod timewait;
+mod transparent;
+pub(crate) mod validate;
+
+use crate::drop::DropReason;
+use crate::env::Env;
+use crate::event::{Event, SocketId};
+use crate::iface::Transmit;
+use crate::ip::Packet;
+use crate::sock::bind::BindTable;
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use close::Fate;
+use conn::{Conn, Reject};
+use core::net::{IpAddr, SocketAddr};
+use demux::{Demux, Object, Tuple};
+use estab_proto::state::Trigger;
+use estab_proto::{Counter, State, TraceKind};
+use listen::Listener;
+use segment::Segment;
+use slab::Slab;
+use synq::Request;
+use timewait::{Rest, TimeWaits, Verdict};
+
+/// Our clock in milliseconds: what timestamps count (Linux: `tcp_clock_ms`).
+pub(crate) fn clock_ms(env: &Env) -> u32 {
+    env.now.millis() as u32
+}
+
+/// The peer's MSS option, or what RFC 9293 §3.7.1 assumes without one, clamped by TCP_MAXSEG.
+pub(crate) fn peer_mss(option: Option<u16>, peer: IpAddr, maxseg: u16) -> u16 {
+    let mss = option.unwrap_or(if peer.is_ipv4() { 536 } else { 1220 });
+    if maxseg > 0 { mss.min(maxseg) } else { mss }
+}
+
+/// Tells the trace of a state left and a state entered.
+///
+/// Every move of every object comes through here, so that none escapes the table.
+pub(crate) fn trace_move(env: &mut Env, tuple: &Tuple, from: State, to: State, on: Trigger) {
+    debug_assert!(
+        estab_proto::state::allowed(from, on, to),
+        "no arrow {from:?} -> {to:?} on {on:?}"
+    );
+    env.trace(tuple.local(), tuple.remote(), || TraceKind::State { from, to, on });
+}
+
+/// All of TCP: its objects by lifetime, and the ways to them.
+pub(crate) struct Tcp {
+    pub(crate) demux: Demux,
+    pub(crate) binds: BindTable,
+    pub(crate) conns: Slab<Box<Conn>>,
+    pub(crate) requests: Slab<Request>,
+    pub(crate) listeners: Slab<Box<Listener>>,
+    pub(crate) timewaits: TimeWaits,
+    /// Connections with something to transmit: index and generation.
+    ready: VecDeque<(u32, u32)>,
+    /// Transparent opens that wait for the application.
+    held: u32,
+    generation: u32,
+    ports: ports::Perturbation,
+}
+
+impl Tcp {
+    pub(crate) fn new() -> Tcp {
+        Tcp {
+            demux: Demux::default(),
+            binds: BindTable::default(),
+            conns: Slab::new(),
+            requests: Slab::new(),
+            listeners: Slab::new(),
+            timewaits: TimeWaits::default(),
+            ready: VecDeque::new(),
+            held: 0,
+            generation: 0,
+            ports: ports::Perturbation::default(),
+        }
+    }
+
+    /// A number that tells an object from its slot's earlier ones.
+    fn next_generation(&mut self) -> u32 {
+        self.generation = self.generation.wrapping_add(1);
+        self.generation
+    }
+
+    /// The object of a tuple.
+    pub(crate) fn find(&self, hash: u32, tuple: &Tuple) -> Option<Object> {
+        self.demux.find(hash, |object| match object {
+            Object::Conn(i) => self.conns.get(i as usize).is_some_and(|c| c.tuple == *tuple),
+            Object::Request(i) => self.requests.get(i as usize).is_some_and(|r| r.tuple == *tuple),
+            timewait => self.timewaits.tuple(timewait) == Some(*tuple),
+        })
+    }
+
+    /// A packet for TCP (Linux: `tcp_v4_rcv`).
+    pub(crate) fn input(&mut self, env: &mut Env, packet: &Packet<'_>) {
+        env.mib.inc(Counter::TcpInSegs);
+        if packet.multicast {
+            return env.mib.drop(DropReason::Multicast);
+        }
+        let segment = match Segment::parse(packet) {
+            Ok(segment) => segment,
+            Err(reason) => {
+                env.mib.inc(Counter::TcpInErrs);
+                if reason == DropReason::TcpCsum {
+                    env.mib.inc(Counter::TcpInCsumErrors);
+                }
+                return env.mib.drop(reason);
+            }
+        };
+        env.trace(segment.local, segment.remote, || TraceKind::Received(segment.trace()));
+        if let Err(reject) = self.dispatch(env, &segment) {
+            env.mib.drop(reject.reason);
+            env.trace(segment.local, segment.remote, || TraceKind::Dropped {
+                segment: segment.trace(),
+                reason: reject.reason.name(),
+            });
+            if reject.reset {
+                reset::reset_segment(env, &segment);
+            }
+        }
+    }
+
+    fn dispatch(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
+        let tuple = segment.tuple();
+        let hash = Demux::hash(env, &tuple);
+        match self.find(hash, &tuple) {
+            Some(Object::Conn(i)) => self.conn_arrives(env, i, segment),
+            Some(Object::Request(i)) => self.request_arrives(env, i, segment, hash),
+            Some(object) => self.timewait_arrives(env, object, segment, hash),
+            None => match self.listener_for(env, segment, hash) {
+                Some(listener) => self.listen_arrives(env, listener, segment, hash, None),
+                None => Err(Reject::reset(DropReason::NoSocket)),
+            },
+        }
+    }
+
+    fn conn_arrives(&mut self, env: &mut Env, index: u32, segment: &Segment<'_>) -> Result<(), Reject> {
+        let Some(conn) = self.conns.get_mut(index as usize) else {
+            return Err(Reject::reset(DropReason::NoSocket));
+        };
+        let result = conn.segment_arrives(env, segment);
+        self.settle(env, index);
+        result
+    }
+
+    fn timewait_arrives(
+        &mut self,
+        env: &mut Env,
+        object: Object,
+        segment: &Segment<'_>,
+        hash: u32,
+    ) -> Result<(), Reject> {
+        let (Some(tuple), Some(rest)) = (self.timewaits.tuple(object), self.timewaits.rest_mut(object)) else {
+            return Err(Reject::reset(DropReason::NoSocket));
+        };
+        let from = rest.state();
+        let (verdict, restart) = rest.check(env, segment);
+        let to = rest.state();
+        let rest = *rest;
+        if from != to {
+            trace_move(env, &tuple, from, to, Trigger::RcvFin);
+        }
+        if restart {
+            let life = timewait::two_msl(env);
+            self.timewaits.schedule(env, object, life);
+        }
+        match verdict {
+            Verdict::Quiet(DropReason::TcpOldAck) => Ok(()),
+            Verdict::Quiet(reason) => Err(reason.into()),
+            Verdict::Ack(reason) => {
+                reset::ack_for_timewait(env, &tuple, segment.iface, &rest);
+                if from != to { Ok(()) } else { Err(reason.into()) }
+            }
+            Verdict::Reset(reason) => {
+                self.end_timewait(env, object, Some(Trigger::Abort));
+                Err(Reject::reset(reason))
+            }
+            Verdict::Kill(reason) => {
+                self.end_timewait(env, object, Some(Trigger::RcvRst));
+                Err(reason.into())
+            }
+            Verdict::Reopen(isn) => match self.listener_for(env, segment, hash) {
+                Some(listener) => {
+                    self.end_timewait(env, object, None);
+                    self.listen_arrives(env, listener, segment, hash, Some(isn))
+                }
+                // Nobody listens: it is an old duplicate like any other.
+                None => {
+                    reset::ack_for_timewait(env, &tuple, segment.iface, &rest);
+                    Err(DropReason::TcpInvalidSyn.into())
+                }
+            },
+        }
+    }
+
+    /// The listener a segment without connection is for.
+    fn listener_for(&self, env: &Env, segment: &Segment<'_>, hash: u32) -> Option<u32> {
+        self.demux
+            .listener(segment.local.ip(), segment.local.port(), hash)
+            .or_else(|| match !segment.ours && env.ip.is_transparent(segment.iface) {
+                true => self.demux.transparent(hash),
+                false => None,
+            })
+    }
+
+    /// Puts an entry of the TIME_WAIT table away.
+    pub(crate) fn end_timewait(&mut self, env: &mut Env, object: Object, on: Option<Trigger>) {
+        let Some((tuple, rest)) = self.timewaits.remove(env, object) else {
+            return;
+        };
+        self.demux.remove(Demux::hash(env, &tuple), object);
+        if let Some(binding) = rest.binding(&tuple) {
+            self.binds.release(&binding);
+        }
+        if let Some(on) = on {
+            trace_move(env, &tuple, rest.state(), State::Closed, on);
+        }
+        tell_closed(env, rest.sock);
+    }
+
+    /// After every call that touched a connection: acts on its fate, queues it for transmission, re-arms its timer.
+    pub(crate) fn settle(&mut self, env: &mut Env, index: u32) {
+        let Some(conn) = self.conns.get_mut(index as usize) else {
+            return;
+        };
+        let fate = core::mem::replace(&mut conn.fate, Fate::Stay);
+        if fate != Fate::Stay {
+            self.unhash(env, index, fate);
+        }
+        let Some(conn) = self.conns.get_mut(index as usize) else {
+            return;
+        };
+        if conn.state == State::Closed && conn.sock.is_none() && conn.parent.is_none() {
+            self.free(env, index);
+            return;
+        }
+        if conn.snd.take_writable() {
+            conn.notify(env);
+        }
+        if !conn.in_ready && conn.wants_transmit() {
+            conn.in_ready = true;
+            self.ready.push_back((index, conn.generation));
+        }
+        conn.rearm(env, index);
+    }
+
+    /// Takes a connection that is over out of the tables; a TIME_WAIT takes its place if there is to be one.
+    fn unhash(&mut self, env: &mut Env, index: u32, fate: Fate) {
+        let conn = &mut self.conns[index as usize];
+        self.demux.remove(conn.hash, Object::Conn(index));
+        if core::mem::take(&mut conn.counted_orphan) {
+            env.orphans -= 1;
+        }
+        let binding = conn.binding.take();
+        let Fate::TimeWait { fin_wait2, life } = fate else {
+            if let Some(binding) = binding {
+                self.binds.release(&binding);
+            }
+            return;
+        };
+        let entry = Rest {
+            snd_nxt: conn.snd.nxt(),
+            rcv_nxt: conn.rcv.rcv_nxt(),
+            rcv_wnd: conn.rcv.receive_window(),
+            ts_recent: conn.ts.recent,
+            ts_stamp: conn.ts.stamp,
+            ts_offset: conn.ts.offset,
+            last_oow_ack: 0,
+            timer: Default::default(),
+            generation: conn.generation,
+            sock: conn.sock.or(conn.closed.take()).unwrap_or(NO_SOCKET),
+            ts_ok: conn.ts.ok,
+            fin_wait2,
+            rcv_scale: conn.rcv_scale.bits(),
+            bind: timewait::pack_binding(binding.as_ref()),
+        };
+        let (tuple, hash) = (conn.tuple, conn.hash);
+        // What the application still holds is a socket in CLOSED.
+        conn.state = State::Closed;
+        if self.timewaits.len() < env.sysctl.tcp_max_tw_buckets as usize {
+            let object = self.timewaits.insert(env, &tuple, entry, life);
+            self.demux.insert(hash, object);
+            env.mib.inc(Counter::TcpExtTW);
+            return;
+        }
+        env.mib.inc(Counter::TcpExtTCPTimeWaitOverflow);
+        trace_move(env, &tuple, entry.state(), State::Closed, Trigger::Timeout);
+        if let Some(binding) = binding {
+            self.binds.release(&binding);
+        }
+        tell_closed(env, entry.sock);
+    }
+
+    /// Frees a connection that nobody holds and no segment can reach.
+    fn free(&mut self, env: &mut Env, index: u32) {
+        let Some(mut conn) = self.conns.try_remove(index as usize) else {
+            return;
+        };
+        env.timers.cancel(&mut conn.timer);
+        conn.rcv.release(&mut env.rcv());
+        if let Some(id) = conn.closed {
+            tell_closed(env, id);
+        }
+        if self.conns.is_empty() && self.conns.capacity() > 64 {
+            self.conns = Slab::new();
+        }
+    }
+
+    /// Writes one packet of the connections' to `buf`.
+    pub(crate) fn poll_transmit(&mut self, env: &mut Env, buf: &mut [u8]) -> Option<Transmit> {
+        while let Some((index, generation)) = self.ready.front().copied() {
+            if let Some(conn) = self
+                .conns
+                .get_mut(index as usize)
+                .filter(|c| c.generation == generation)
+            {
+                if let Some(transmit) = conn.transmit(env, buf) {
+                    return Some(transmit);
+                }
+                conn.in_ready = false;
+                conn.rearm(env, index);
+            }
+            self.ready.pop_front();
+        }
+        None
+    }
+
+    /// Bytes of memory held by connections and tables.
+    pub(crate) fn memory(&self) -> u64 {
+        let conns: usize = self
+            .conns
+            .iter()
+            .map(|(_, c)| size_of::<Conn>() + c.snd.memory() + c.rcv.truesize() + c.opening.as_ref().map_or(0, |_| 96))
+            .sum();
+        let requests = self.requests.capacity() * size_of::<Request>();
+        let listeners: usize = self
+            .listeners
+            .iter()
+            .map(|(_, l)| size_of::<Listener>() + l.accept.capacity() * 4)
+            .sum();
+        (conns + requests + listeners) as u64 + self.timewaits.memory() + self.demux.memory() + self.binds.memory()
+    }
+
+    /// Whether an IP packet belongs to something of ours: see `Stack::owns`.
+    pub(crate) fn owns(&self, env: &Env, packet: &estab_wire::ip::Packet<'_>) -> bool {
+        let Ok(segment) = estab_wire::tcp::Segment::parse(packet.payload) else {
+            return false;
+        };
+        let local = SocketAddr::new(packet.dst, segment.dst_port);
+        let tuple = Tuple::new(local, SocketAddr::new(packet.src, segment.src_port));
+        let hash = Demux::hash(env, &tuple);
+        self.find(hash, &tuple).is_some() || self.demux.listener(local.ip(), local.port(), hash).is_some()
+    }
+}
+
+/// No handle: generations begin at 1.
+pub(crate) const NO_SOCKET: SocketId = SocketId {
+    index: 0,
+    generation: 0,
+};
+
+fn tell_closed(env: &mut Env, id: SocketId) {
+    if id.generation != 0 {
+        env.events.push(Event::Closed(id));
+    }
+}

@@ -1,0 +1,461 @@
+//! Passive opens: LISTEN and the SYN queue at work (RFC 9293 §3.10.7.2; Linux: `tcp_conn_request`, `tcp_check_req`,
+//! `reqsk_timer_handler`, `inet_csk_listen_stop`).
+
+use super::close::Fate;
+use super::conn::{Conn, NewConn, Reject};
+use super::connect::Opening;
+use super::demux::{Demux, Object};
+use super::emit::fixed_headers;
+use super::listen::Listener;
+use super::rcv::InitialWindow;
+use super::segment::Segment;
+use super::synq::{Check, NIL, NO_SCALE, Request};
+use super::{Tcp, isn, reset, trace_move};
+use crate::drop::DropReason;
+use crate::env::Env;
+use crate::sock::SockOpts;
+use crate::sock::bind::{BindAddr, BindClass, Binding};
+use crate::timer::{TimerHandle, TimerKey};
+use estab_proto::state::Trigger;
+use estab_proto::{Counter, SeqNum, State, TcpFlags, WindowScale};
+
+/// The MSS we announce: MTU less headers, clamped by TCP_MAXSEG (Linux: `tcp_advertise_mss`).
+pub(super) fn own_mss(env: &Env, mtu: u32, v4: bool, maxseg: u16) -> u16 {
+    let mss = mtu
+        .saturating_sub(fixed_headers(v4))
+        .max(env.sysctl.min_adv_mss)
+        .min(65495) as u16;
+    if maxseg > 0 { mss.min(maxseg) } else { mss }
+}
+
+/// The receive buffer a socket begins with, and whether SO_RCVBUF set it.
+pub(super) fn rcvbuf(env: &Env, opts: &SockOpts) -> (u32, bool) {
+    match opts.rcvbuf {
+        0 => (env.sysctl.tcp_rmem[1].min(u64::from(u32::MAX)) as u32, false),
+        n => (n, true),
+    }
+}
+
+impl Tcp {
+    /// "Segment arrives" in LISTEN. `isn`: the number to answer with, when a TIME_WAIT made room.
+    pub(super) fn listen_arrives(
+        &mut self,
+        env: &mut Env,
+        listener: u32,
+        segment: &Segment<'_>,
+        hash: u32,
+        isn: Option<SeqNum>,
+    ) -> Result<(), Reject> {
+        if segment.rst() {
+            return Err(DropReason::TcpReset.into());
+        }
+        if segment.ack_set() {
+            if !segment.syn() && self.cookie_arrives(env, listener, segment, hash)? {
+                return Ok(());
+            }
+            return Err(Reject::reset(DropReason::TcpFlags));
+        }
+        if !segment.syn() || segment.fin() {
+            return Err(DropReason::TcpFlags.into());
+        }
+        if self.listeners[listener as usize].opts.transparent {
+            return self.hold_open(env, listener, segment, hash);
+        }
+        self.syn_arrives(env, listener, segment, hash, isn)
+    }
+
+    /// An ACK for a listener: perhaps it completes a cookie's handshake (Linux: `cookie_v4_check`).
+    fn cookie_arrives(&mut self, env: &mut Env, index: u32, segment: &Segment<'_>, hash: u32) -> Result<bool, Reject> {
+        let _ = (env, index, segment, hash);
+        Ok(false)
+    }
+
+    /// A SYN for a listener (Linux: `tcp_conn_request`).
+    fn syn_arrives(
+        &mut self,
+        env: &mut Env,
+        index: u32,
+        segment: &Segment<'_>,
+        hash: u32,
+        isn: Option<SeqNum>,
+    ) -> Result<(), Reject> {
+        let listener = &self.listeners[index as usize];
+        let cookies = env.sysctl.tcp_syncookies;
+        let mut want_cookie = false;
+        // A SYN that took over a TIME_WAIT is let in without limits.
+        if isn.is_none() && (cookies == 2 || listener.requests_full()) {
+            if cookies == 0 {
+                env.mib.inc(Counter::TcpExtTCPReqQFullDrop);
+                env.mib.inc(Counter::TcpExtListenDrops);
+                return Err(DropReason::TcpReqQueueFull.into());
+            }
+            env.mib.inc(Counter::TcpExtTCPReqQFullDoCookies);
+            want_cookie = true;
+        }
+        if listener.accept_full() {
+            env.mib.inc(Counter::TcpExtListenOverflows);
+            env.mib.inc(Counter::TcpExtListenDrops);
+            return Err(DropReason::TcpListenOverflow.into());
+        }
+        if !want_cookie && isn.is_none() && cookies == 0 {
+            // The last quarter is for peers that proved themselves before; none are remembered yet.
+            let most = env.sysctl.tcp_max_syn_backlog;
+            if most.saturating_sub(listener.requests) < most >> 2 {
+                env.mib.inc(Counter::TcpExtListenDrops);
+                return Err(DropReason::TcpReqQueueFull.into());
+            }
+        }
+        let generation = self.next_generation();
+        let listener = &mut self.listeners[index as usize];
+        let Some((mut request, mss)) = make_request(env, listener, index, generation, segment, isn, want_cookie) else {
+            env.mib.inc(Counter::TcpExtListenDrops);
+            return Err(DropReason::NoRoute.into());
+        };
+        let from = if isn.is_some() { State::TimeWait } else { State::Listen };
+        trace_move(env, &request.tuple, from, State::SynRcvd, Trigger::RcvSyn);
+        let tos = listener.opts.tos;
+        reset::send_synack(env, &mut request, mss, tos);
+        if want_cookie {
+            return Ok(());
+        }
+        let timeout = request.timeout(env);
+        let slot = self.requests.insert(request) as u32;
+        self.listeners[index as usize].link(&mut self.requests, slot);
+        self.demux.insert(hash, Object::Request(slot));
+        let request = &mut self.requests[slot as usize];
+        env.timers.set(
+            &mut request.timer,
+            env.now + timeout,
+            TimerKey::Request(slot, generation),
+        );
+        Ok(())
+    }
+
+    /// A segment for a request.
+    pub(super) fn request_arrives(
+        &mut self,
+        env: &mut Env,
+        index: u32,
+        segment: &Segment<'_>,
+        hash: u32,
+    ) -> Result<(), Reject> {
+        if self.requests[index as usize].held {
+            return self.held_arrives(env, index, segment, hash);
+        }
+        let listener = self.requests[index as usize].listener;
+        let defer = self.listeners[listener as usize].opts.defer_accept;
+        let request = &mut self.requests[index as usize];
+        match request.check(env, segment, defer) {
+            Check::Drop(reason) => Err(reason.into()),
+            Check::Resend => {
+                self.resend_synack(env, index);
+                let request = &mut self.requests[index as usize];
+                let at = env.now + request.timeout(env);
+                env.timers
+                    .set(&mut request.timer, at, TimerKey::Request(index, request.generation));
+                Ok(())
+            }
+            Check::Ack(reason) => {
+                reset::ack_for_request(env, request);
+                Err(reason.into())
+            }
+            Check::Reset(reason) => Err(Reject::reset(reason)),
+            Check::Abort => {
+                env.mib.inc(Counter::TcpExtEmbryonicRsts);
+                let (to, on) = match segment.rst() {
+                    true => (State::Listen, Trigger::RcvRst),
+                    false => (State::Closed, Trigger::Abort),
+                };
+                self.drop_request(env, index, to, on);
+                Err(Reject::reset(DropReason::TcpReset))
+            }
+            Check::Complete => self.complete(env, index, segment),
+        }
+    }
+
+    /// The final ACK: the request becomes a connection (Linux: `tcp_v4_syn_recv_sock`).
+    fn complete(&mut self, env: &mut Env, index: u32, segment: &Segment<'_>) -> Result<(), Reject> {
+        let listener_index = self.requests[index as usize].listener;
+        if self.listeners[listener_index as usize].accept_full() {
+            env.mib.inc(Counter::TcpExtListenOverflows);
+            env.mib.inc(Counter::TcpExtListenDrops);
+            if env.sysctl.tcp_abort_on_overflow == 0 {
+                self.requests[index as usize].acked = true;
+                return Err(DropReason::TcpListenOverflow.into());
+            }
+            env.mib.inc(Counter::TcpExtEmbryonicRsts);
+            self.drop_request(env, index, State::Closed, Trigger::Abort);
+            return Err(Reject::reset(DropReason::TcpListenOverflow));
+        }
+        let Some(request) = self.take_request(env, index) else {
+            return Err(DropReason::NoSocket.into());
+        };
+        let child = self.spawn(env, request);
+        self.listeners[listener_index as usize].accept.push_back(child);
+        self.conns[child as usize].parent = Some(listener_index);
+        let result = self.conn_child_arrives(env, child, segment);
+        if let Some(listener) = self.listeners.get(listener_index as usize) {
+            env.events.ready(listener.sock);
+        }
+        result
+    }
+
+    fn conn_child_arrives(&mut self, env: &mut Env, child: u32, segment: &Segment<'_>) -> Result<(), Reject> {
+        let result = self.conns[child as usize].segment_arrives(env, segment);
+        self.settle(env, child);
+        result
+    }
+
+    /// A connection in SYN_RCVD from a request that was taken out of its tables.
+    pub(super) fn spawn(&mut self, env: &mut Env, request: Request) -> u32 {
+        env.mib.inc(Counter::TcpPassiveOpens);
+        let generation = self.next_generation();
+        let listener = &self.listeners[request.listener as usize];
+        let mut opts = listener.opts.clone();
+        opts.transparent = false;
+        // Opens of a transparent listener stand on foreign addresses, which nobody binds.
+        let binding = (!request.held).then_some(Binding {
+            addr: BindAddr::Ip(request.tuple.local_ip),
+            port: request.tuple.local_port,
+            explicit: listener.binding.explicit,
+            class: BindClass {
+                listen: false,
+                ..listener.binding.class
+            },
+        });
+        let (buf, locked) = rcvbuf(env, &opts);
+        let v4 = request.tuple.local_ip.is_ipv4();
+        let mtu = env
+            .ip
+            .route_on(request.iface, request.tuple.remote_ip, request.tuple.local_ip)
+            .map_or(1500, |r| r.mtu);
+        let mss = own_mss(env, mtu, v4, opts.maxseg);
+        let announced = if request.ts_ok { mss.saturating_sub(12) } else { mss };
+        let wscale_ok = request.peer_scale != NO_SCALE;
+        let mut window = InitialWindow::select(&env.sysctl, buf, locked, announced, opts.window_clamp, wscale_ok);
+        window.rcv_wnd = request.window;
+        let opening = Opening {
+            iss: request.iss,
+            mss,
+            scale: wscale_ok.then_some(WindowScale::new(request.own_scale)),
+            sack: request.sack_ok,
+            ts: request.ts_ok,
+            ecn: request.ecn_ok,
+            window,
+            due: false,
+            retries: request.retrans,
+            backoff: request.timeouts,
+            first_sent: Some(request.sent_at),
+            last_sent: Some(request.sent_at),
+            deadline: None,
+            passive: true,
+        };
+        let hash = Demux::hash(env, &request.tuple);
+        let family = listener.family;
+        let mut conn = Conn::new(
+            env,
+            NewConn {
+                tuple: request.tuple,
+                state: State::SynRcvd,
+                family,
+                opts,
+                binding,
+                iface: request.held.then_some(request.iface),
+                generation,
+                hash,
+                opening,
+                ts_offset: request.ts_offset,
+            },
+        );
+        conn.ts.ok = request.ts_ok;
+        if request.ts_ok {
+            conn.ts.store(env, request.ts_recent);
+        }
+        conn.mss_clamp = request.mss;
+        conn.snd_scale = WindowScale::new(if wscale_ok { request.peer_scale } else { 0 });
+        conn.rcv_scale = WindowScale::new(if wscale_ok { request.own_scale } else { 0 });
+        conn.ecn_ok = request.ecn_ok;
+        conn.settle_receiver(env, request.irs);
+        if let Some(binding) = &conn.binding {
+            self.binds.hold(binding);
+        }
+        let index = self.conns.insert(conn) as u32;
+        self.demux.insert(hash, Object::Conn(index));
+        index
+    }
+
+    /// Takes a request out of all tables.
+    pub(super) fn take_request(&mut self, env: &mut Env, index: u32) -> Option<Request> {
+        let listener = self.requests.get(index as usize)?.listener;
+        if let Some(listener) = self.listeners.get_mut(listener as usize) {
+            listener.unlink(&mut self.requests, index);
+        }
+        let mut request = self.requests.try_remove(index as usize)?;
+        env.timers.cancel(&mut request.timer);
+        self.demux
+            .remove(Demux::hash(env, &request.tuple), Object::Request(index));
+        if request.held {
+            self.held -= 1;
+        }
+        if self.requests.is_empty() && self.requests.capacity() > 64 {
+            self.requests = slab::Slab::new();
+        }
+        Some(request)
+    }
+
+    pub(super) fn drop_request(&mut self, env: &mut Env, index: u32, to: State, on: Trigger) {
+        if let Some(request) = self.take_request(env, index) {
+            trace_move(env, &request.tuple, State::SynRcvd, to, on);
+        }
+    }
+
+    fn resend_synack(&mut self, env: &mut Env, index: u32) {
+        let request = &mut self.requests[index as usize];
+        let opts = &self.listeners[request.listener as usize].opts;
+        let (tos, maxseg) = (opts.tos, opts.maxseg);
+        let Ok(route) = env
+            .ip
+            .route_on(request.iface, request.tuple.remote_ip, request.tuple.local_ip)
+        else {
+            return;
+        };
+        let mss = own_mss(env, route.mtu, request.tuple.local_ip.is_ipv4(), maxseg);
+        request.retrans = request.retrans.saturating_add(1);
+        env.mib.inc(Counter::TcpRetransSegs);
+        env.mib.inc(Counter::TcpExtTCPSynRetrans);
+        reset::send_synack(env, request, mss, tos);
+    }
+
+    /// A request's timer has fired.
+    pub(super) fn request_timeout(&mut self, env: &mut Env, index: u32) {
+        if self.requests[index as usize].held {
+            return self.held_timeout(env, index);
+        }
+        let request = &self.requests[index as usize];
+        let listener_index = request.listener as usize;
+        let listener = &self.listeners[listener_index];
+        let normal = match listener.opts.syncnt {
+            0 => env.sysctl.tcp_synack_retries.min(255) as u8,
+            n => n,
+        };
+        let most = listener.synack_retries(normal);
+        env.mib.inc(Counter::TcpExtTCPTimeouts);
+        let (tuple, timeouts) = (request.tuple, request.timeouts);
+        let (expire, resend) = request.on_timeout(most, listener.opts.defer_accept);
+        env.trace(tuple.local(), tuple.remote(), || estab_proto::TraceKind::Timer {
+            kind: estab_proto::TimerKind::SynAck,
+            retries: timeouts,
+        });
+        if expire {
+            return self.drop_request(env, index, State::Closed, Trigger::Timeout);
+        }
+        if resend {
+            self.resend_synack(env, index);
+        }
+        let request = &mut self.requests[index as usize];
+        if request.timeouts == 0 {
+            self.listeners[listener_index].young -= 1;
+        }
+        request.timeouts += 1;
+        let at = env.now + request.timeout(env);
+        env.timers
+            .set(&mut request.timer, at, TimerKey::Request(index, request.generation));
+    }
+
+    /// A listener goes: its requests are forgotten, and who was not accepted is reset (Linux: `inet_csk_listen_stop`).
+    pub(crate) fn close_listener(&mut self, env: &mut Env, index: u32) -> Option<Listener> {
+        while let Some(first) = self
+            .listeners
+            .get(index as usize)
+            .map(|l| l.first_request)
+            .filter(|r| *r != NIL)
+        {
+            self.forget_open(env, first);
+            self.drop_request(env, first, State::Closed, Trigger::Abort);
+        }
+        let mut listener = *self.listeners.try_remove(index as usize)?;
+        self.demux.unlisten(listener.binding.addr, listener.binding.port, index);
+        for child in core::mem::take(&mut listener.accept) {
+            let Some(conn) = self.conns.get_mut(child as usize) else {
+                continue;
+            };
+            conn.parent = None;
+            if conn.state != State::Closed {
+                conn.abort(env, Trigger::Abort);
+            } else if conn.fate == Fate::Stay {
+                conn.rcv.release(&mut env.rcv());
+            }
+            self.settle(env, child);
+        }
+        Some(listener)
+    }
+}
+
+/// A request for a SYN, and the MSS to announce; `None` without a way back.
+pub(super) fn make_request(
+    env: &mut Env,
+    listener: &mut Listener,
+    index: u32,
+    generation: u32,
+    segment: &Segment<'_>,
+    isn: Option<SeqNum>,
+    cookie: bool,
+) -> Option<(Request, u16)> {
+    let options = &segment.options;
+    let opts = &listener.opts;
+    let tuple = segment.tuple();
+    let route = env.ip.route_on(segment.iface, tuple.remote_ip, tuple.local_ip).ok()?;
+    let ts_ok = options.timestamps.is_some() && env.sysctl.tcp_timestamps != 0;
+    // A cookie keeps the other options in the timestamp, or not at all.
+    let keep = !cookie || ts_ok;
+    let wscale_ok = keep && options.window_scale.is_some() && env.sysctl.tcp_window_scaling != 0;
+    let mss = own_mss(env, route.mtu, tuple.local_ip.is_ipv4(), opts.maxseg);
+    let (buf, locked) = rcvbuf(env, opts);
+    let announced = if ts_ok { mss.saturating_sub(12) } else { mss };
+    let window = InitialWindow::select(&env.sysctl, buf, locked, announced, opts.window_clamp, wscale_ok);
+    let both = TcpFlags::ECE | TcpFlags::CWR;
+    let ecn_ok = keep && segment.has(both) && !segment.has(TcpFlags::AE) && env.sysctl.tcp_ecn != 0;
+    let iss = match isn {
+        Some(isn) => isn,
+        None => isn::isn(env, tuple.local(), tuple.remote()),
+    };
+    let ts_offset = match ts_ok && env.sysctl.tcp_timestamps != 2 {
+        true => isn::ts_offset(env, tuple.local(), tuple.remote()),
+        false => 0,
+    };
+    Some((
+        Request {
+            tuple,
+            peer_scale: if wscale_ok {
+                options.window_scale.unwrap_or(0).min(14)
+            } else {
+                NO_SCALE
+            },
+            own_scale: window.scale.bits(),
+            irs: segment.seq,
+            iss,
+            mss: super::peer_mss(options.mss, tuple.remote_ip, opts.maxseg),
+            peer_window: segment.window.0,
+            window: window.rcv_wnd,
+            sack_ok: keep && options.sack_permitted && env.sysctl.tcp_sack != 0,
+            ts_ok,
+            ecn_ok,
+            acked: false,
+            held: false,
+            timeouts: 0,
+            retrans: 0,
+            ts_recent: options.timestamps.map_or(0, |ts| ts.val),
+            ts_offset,
+            first_sent_ms: super::clock_ms(env),
+            sent_at: env.now,
+            last_oow_ack: 0,
+            iface: segment.iface,
+            generation,
+            listener: index,
+            next: NIL,
+            prev: NIL,
+            timer: TimerHandle::NONE,
+        },
+        mss,
+    ))
+}

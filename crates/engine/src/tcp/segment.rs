@@ -1,0 +1,147 @@
+//! A segment as it came, in proto's words (RFC 9293 §3.1).
+
+use super::demux::Tuple;
+use crate::drop::DropReason;
+use crate::iface::IfaceId;
+use crate::ip::Packet;
+use core::net::SocketAddr;
+use estab_proto::trace::{OptionTrace, OptionsTrace};
+use estab_proto::{ScaledWindow, SegmentTrace, SeqNum, TcpFlags};
+use estab_wire::tcp::{self as wire, OptionIter, Options, kind};
+
+/// A segment that arrived.
+pub(crate) struct Segment<'a> {
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    /// Where it came in.
+    pub(crate) iface: IfaceId,
+    /// `local` is an address of ours, not one a transparent interface stands in for.
+    pub(crate) ours: bool,
+    pub(crate) seq: SeqNum,
+    pub(crate) ack: SeqNum,
+    pub(crate) flags: TcpFlags,
+    pub(crate) window: ScaledWindow,
+    pub(crate) urgent: u16,
+    pub(crate) options: Options,
+    /// Bytes of header, options included.
+    pub(crate) header_len: u8,
+    raw_options: &'a [u8],
+    pub(crate) payload: &'a [u8],
+    /// The IP header's ECN field: 3 is CE.
+    pub(crate) ecn: u8,
+    /// It was merged from segments of this many bytes.
+    pub(crate) gso_size: Option<u16>,
+}
+
+impl<'a> Segment<'a> {
+    /// Reads and checks a packet's transport part.
+    pub(crate) fn parse(packet: &Packet<'a>) -> Result<Segment<'a>, DropReason> {
+        let raw = wire::Segment::parse(packet.payload).map_err(|_| DropReason::PktTooSmall)?;
+        if !packet.checksum_ok() {
+            return Err(DropReason::TcpCsum);
+        }
+        Ok(Segment {
+            local: SocketAddr::new(packet.dst, raw.dst_port),
+            remote: SocketAddr::new(packet.src, raw.src_port),
+            iface: packet.iface,
+            ours: packet.local,
+            seq: SeqNum(raw.seq),
+            ack: SeqNum(raw.ack),
+            flags: TcpFlags(raw.flags),
+            window: ScaledWindow(raw.window),
+            urgent: raw.urgent,
+            options: raw.options,
+            header_len: raw.header_len as u8,
+            raw_options: raw.raw_options,
+            payload: raw.payload,
+            ecn: packet.ecn(),
+            gso_size: packet.meta.gso_size,
+        })
+    }
+
+    pub(crate) fn tuple(&self) -> Tuple {
+        Tuple::new(self.local, self.remote)
+    }
+
+    pub(crate) fn has(&self, flag: TcpFlags) -> bool {
+        self.flags.contains(flag)
+    }
+
+    pub(crate) fn syn(&self) -> bool {
+        self.has(TcpFlags::SYN)
+    }
+
+    pub(crate) fn ack_set(&self) -> bool {
+        self.has(TcpFlags::ACK)
+    }
+
+    pub(crate) fn rst(&self) -> bool {
+        self.has(TcpFlags::RST)
+    }
+
+    pub(crate) fn fin(&self) -> bool {
+        self.has(TcpFlags::FIN)
+    }
+
+    /// SEG.LEN: bytes of payload, and one each for SYN and FIN.
+    pub(crate) fn len(&self) -> u32 {
+        self.payload.len() as u32 + u32::from(self.syn()) + u32::from(self.fin())
+    }
+
+    /// The sequence number after the segment.
+    pub(crate) fn end(&self) -> SeqNum {
+        self.seq + self.len()
+    }
+
+    /// Sequence number of the first byte of payload.
+    pub(crate) fn data_seq(&self) -> SeqNum {
+        self.seq + u32::from(self.syn())
+    }
+
+    /// For the trace.
+    pub(crate) fn trace(&self) -> SegmentTrace {
+        SegmentTrace {
+            seq: self.seq,
+            ack: self.ack,
+            flags: self.flags,
+            window: self.window,
+            len: self.payload.len() as u32,
+            options: trace_options(self.raw_options),
+        }
+    }
+}
+
+/// A header's options for the trace, in their order.
+pub(crate) fn trace_options(bytes: &[u8]) -> OptionsTrace {
+    fn number(bytes: &[u8]) -> u32 {
+        bytes.iter().fold(0, |n, b| n << 8 | u32::from(*b))
+    }
+    let mut trace = OptionsTrace::default();
+    for option in OptionIter::new(bytes) {
+        trace.push(match (option.kind, option.data) {
+            (kind::NOP, _) => OptionTrace::Nop,
+            (kind::MSS, data @ [_, _]) => OptionTrace::Mss(number(data) as u16),
+            (kind::WINDOW_SCALE, &[shift]) => OptionTrace::WindowScale(shift),
+            (kind::SACK_PERMITTED, []) => OptionTrace::SackPermitted,
+            (kind::TIMESTAMPS, data) if data.len() == 8 => OptionTrace::Timestamps {
+                val: number(&data[..4]),
+                ecr: number(&data[4..]),
+            },
+            (kind::SACK, data) => {
+                let mut blocks = [None; 4];
+                for (slot, pair) in blocks.iter_mut().zip(data.chunks_exact(8)) {
+                    *slot = Some((SeqNum(number(&pair[..4])), SeqNum(number(&pair[4..]))));
+                }
+                OptionTrace::Sack(blocks)
+            }
+            (kind::FAST_OPEN, cookie) if cookie.len() <= 16 => {
+                let mut bytes = [0; 16];
+                bytes[..cookie.len()].copy_from_slice(cookie);
+                OptionTrace::FastOpen(bytes, cookie.len() as u8)
+            }
+            (kind::MD5, _) => OptionTrace::Md5,
+            (other, _) => OptionTrace::Unknown(other),
+        });
+    }
+    trace
+}
