@@ -269,5 +269,5 @@ impl DgramSock {
 
 /// Tells the application that the socket's readiness may have grown.
 pub(crate) fn notify(env: &mut Env, sock: &DgramSock) {
-    env.events.push_back(crate::Event::Ready(sock.id, sock.readiness()));
+    env.events.ready(sock.id);
 }

@@ -3,7 +3,7 @@
 //! `self.tcp.input(&mut self.env, …)` borrows cleanly.
 
 use crate::buf::{Memory, Pool};
-use crate::event::Event;
+use crate::event::EventQueue;
 use crate::ip::Ip;
 use crate::mib::Mib;
 use crate::rng::Rng;
@@ -12,7 +12,6 @@ use crate::timer::Wheel;
 use crate::trace::TraceSink;
 use crate::{Config, Instant};
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use core::net::SocketAddr;
 use estab_proto::{TraceEvent, TraceKind};
 
@@ -36,7 +35,11 @@ pub(crate) struct Env {
     /// Interfaces, routes, path MTUs, reassembly, neighbours, and stateless replies on their way out.
     pub(crate) ip: Ip,
     /// What the application will be told.
-    pub(crate) events: VecDeque<Event>,
+    pub(crate) events: EventQueue,
+    /// Challenge ACKs left this second (`tcp_challenge_ack_limit`).
+    pub(crate) challenges: crate::tcp::validate::ChallengeBudget,
+    /// Connections that no application holds (`tcp_max_orphans`).
+    pub(crate) orphans: u32,
     /// Who listens to what happens.
     pub(crate) trace: Option<Box<dyn TraceSink + Send>>,
 }
@@ -54,9 +57,27 @@ impl Env {
             rng,
             timers: Wheel::new(now),
             pool: Pool::default(),
-            memory: Memory::Plenty,
-            events: VecDeque::new(),
+            memory: Memory::default(),
+            events: EventQueue::default(),
+            challenges: Default::default(),
+            orphans: 0,
             trace: None,
+        }
+    }
+
+    /// Milliseconds of our clock, which wrap: Linux's `tcp_jiffies32`, and what timestamps count.
+    pub(crate) fn now_ms(&self) -> u32 {
+        self.now.millis() as u32
+    }
+
+    /// What a connection's receiver works with.
+    pub(crate) fn rcv(&mut self) -> crate::tcp::rcv::Cx<'_> {
+        crate::tcp::rcv::Cx {
+            now: self.now,
+            sysctl: &self.sysctl,
+            mib: &mut self.mib,
+            pool: &mut self.pool,
+            memory: self.memory,
         }
     }
 
@@ -69,17 +90,6 @@ impl Env {
                 remote,
                 kind: kind(),
             });
-        }
-    }
-
-    /// What a connection's receiver works with.
-    pub(crate) fn rcv(&mut self) -> crate::tcp::rcv::Cx<'_> {
-        crate::tcp::rcv::Cx {
-            now: self.now,
-            sysctl: &self.sysctl,
-            mib: &mut self.mib,
-            pool: &mut self.pool,
-            memory: self.memory,
         }
     }
 }

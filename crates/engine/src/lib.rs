@@ -6,42 +6,24 @@ extern crate alloc;
 
 mod buf;
 mod config;
-#[allow(dead_code)] // Until the stack's bodies use it.
 mod dgram;
 mod drop;
-#[allow(dead_code)] // Until the stack's bodies use it.
 mod echo;
-#[allow(dead_code)] // Until the stack's bodies use it.
 mod env;
 mod error;
 mod event;
 mod iface;
-#[allow(dead_code)] // Until the stack's bodies use it.
 mod ip;
 mod mib;
 mod options;
-#[allow(dead_code)] // Until the stack's bodies use it.
 mod rng;
+mod sock;
 mod stack;
 mod sysctl;
-mod tcp {
-    #[allow(dead_code)] // Until the connections use it.
-    pub(crate) mod cc;
-    #[allow(dead_code)] // Until the connections use it.
-    pub(crate) mod cookie;
-    #[allow(dead_code)] // Until the connections use it.
-    pub(crate) mod isn;
-    #[allow(dead_code)] // Until the connections use it.
-    pub(crate) mod loss;
-    #[allow(dead_code)] // Until the connections use it.
-    pub(crate) mod rcv;
-    #[allow(dead_code)] // Until the connections use it.
-    pub(crate) mod snd;
-}
+mod tcp;
 mod time;
 mod timer;
 mod trace;
-#[allow(dead_code)] // Until the stack's bodies use it.
 mod udp;
 
 pub use config::Config;

@@ -1,17 +1,31 @@
-//! The stack as its driver and its application see it. (Skeleton: the bodies are being written.)
-#![allow(missing_docs, clippy::todo, unused_variables, dead_code)]
+//! The stack as its driver and its application see it.
 
+use crate::echo::Echo;
+use crate::env::Env;
+use crate::ip::{self, Delivery, Ip};
+use crate::sock::SockTable;
+use crate::sock::id::{Body, Idle};
+use crate::tcp::Tcp;
+use crate::tcp::close::Leave;
+use crate::timer::TimerKey;
+use crate::udp::Udp;
 use crate::*;
 use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
-use estab_proto::{SockDiag, TcpInfo};
+use estab_proto::{SockDiag, State, TcpInfo};
 
+/// The address family of a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Family {
+    /// AF_INET
     V4,
+    /// AF_INET6; takes IPv4 too, as mapped addresses, unless IPV6_V6ONLY.
     V6,
 }
 
+/// What a socket speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// TCP.
@@ -25,185 +39,432 @@ pub enum Kind {
 /// Why a destination can't be reached: becomes an ICMPv4 or ICMPv6 error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unreachable {
+    /// No route to its network.
     Network,
+    /// It does not answer.
     Host,
+    /// Nobody is at the port.
     Port,
+    /// Somebody forbids it.
     Prohibited,
 }
 
-pub struct Stack {}
+/// A TCP/IP stack: packets and time in, packets and events out.
+///
+/// After each call that takes `now`, drain [`poll_transmit`](Self::poll_transmit), then [`poll_event`](Self::poll_event), then
+/// read [`poll_timeout`](Self::poll_timeout) and call [`handle_timeout`](Self::handle_timeout) at that time. `now` must not run
+/// backwards. The same calls with the same values always give the same packets and events.
+pub struct Stack {
+    pub(crate) env: Env,
+    pub(crate) socks: SockTable,
+    pub(crate) tcp: Tcp,
+    pub(crate) udp: Udp,
+    pub(crate) echo: Echo,
+    /// Room for a packet put together from fragments, or off the loopback.
+    whole: Vec<u8>,
+}
 
 impl Stack {
+    /// A stack with no interface but the loopback.
     pub fn new(now: Instant, config: Config) -> Self {
-        todo!()
+        let env = Env::new(now, config);
+        Stack {
+            socks: SockTable::new(),
+            tcp: Tcp::new(),
+            udp: Udp::new(&env.rng),
+            echo: Echo::new(&env.rng),
+            env,
+            whole: Vec::new(),
+        }
     }
+
+    /// Adds an interface; its addresses and routes come after.
     pub fn add_iface(&mut self, config: IfaceConfig) -> IfaceId {
-        todo!()
+        self.env.ip.add_iface(config)
     }
+
+    /// Gives an interface an address, and the route to its prefix. EINVAL for what can't be one.
     pub fn add_addr(&mut self, iface: IfaceId, addr: IpAddr, prefix: u8) -> Result<()> {
-        todo!()
+        self.env.ip.add_addr(iface, addr, prefix)
     }
+
+    /// Adds a route, or replaces the one to the same prefix.
     pub fn add_route(&mut self, dst: IpAddr, prefix: u8, via: Option<IpAddr>, iface: IfaceId) -> Result<()> {
-        todo!()
+        self.env.ip.add_route(dst, prefix, via, iface)
     }
 
+    /// Takes a packet (on Ethernet: a frame) that `on` received.
     pub fn handle_packet(&mut self, now: Instant, on: IfaceId, packet: &[u8], meta: RxMeta) {
-        todo!()
-    }
-    pub fn handle_timeout(&mut self, now: Instant) {
-        todo!()
-    }
-    pub fn poll_transmit(&mut self, now: Instant, buf: &mut [u8]) -> Option<Transmit> {
-        todo!()
-    }
-    pub fn poll_event(&mut self) -> Option<Event> {
-        todo!()
-    }
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        self.env.now = now;
+        let mut whole = core::mem::take(&mut self.whole);
+        whole.clear();
+        match ip::input(&mut self.env, on, packet, meta, &mut whole) {
+            Some(Delivery::Tcp(packet)) => self.tcp.input(&mut self.env, &packet),
+            Some(Delivery::Error(error)) if error.protocol == 6 => self.tcp.icmp(&mut self.env, &error),
+            Some(other) => self.dgram_input(other),
+            None => {}
+        }
+        if whole.capacity() <= 65536 {
+            self.whole = whole;
+        }
     }
 
-    pub fn socket(&mut self, family: Family, kind: Kind) -> Result<SocketId> {
-        todo!()
+    /// Acts on every deadline that has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.env.now = now;
+        while let Some(key) = self.env.timers.pop(now) {
+            match key {
+                TimerKey::Conn(..) | TimerKey::Request(..) | TimerKey::TimeWait(..) => {
+                    self.tcp.on_timer(&mut self.env, key);
+                }
+                other => Ip::on_timer(&mut self.env, other),
+            }
+        }
     }
+
+    /// Writes the next packet to `buf`, which should hold the largest super-packet of any interface, and at least 65,600 bytes
+    /// if the loopback is used. Call until `None`.
+    pub fn poll_transmit(&mut self, now: Instant, buf: &mut [u8]) -> Option<Transmit> {
+        self.env.now = now;
+        loop {
+            let transmit = match Ip::poll_reply(&mut self.env, buf) {
+                Some(transmit) => transmit,
+                None => {
+                    self.udp.drained(&mut self.env);
+                    self.tcp.poll_transmit(&mut self.env, buf)?
+                }
+            };
+            if transmit.iface != ip::LOOPBACK {
+                return Some(transmit);
+            }
+            let packet = Vec::from(buf.get(..transmit.len)?);
+            self.handle_packet(now, ip::LOOPBACK, &packet, Ip::looped(&transmit));
+        }
+    }
+
+    /// The next thing the application may want to act on.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        loop {
+            match self.env.events.pop()? {
+                Event::Ready(id, _) => {
+                    let level = self.readiness(id);
+                    if level != Readiness::default() {
+                        return Some(Event::Ready(id, level));
+                    }
+                }
+                other => return Some(other),
+            }
+        }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout); never later than the first deadline.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.env.timers.next()
+    }
+
+    /// A new socket.
+    pub fn socket(&mut self, family: Family, kind: Kind) -> Result<SocketId> {
+        match kind {
+            Kind::Stream => self.socks.insert(family, Body::Idle(Box::new(Idle::default()))),
+            Kind::Datagram => self.dgram_socket(family, Body::Udp),
+            Kind::Echo => self.dgram_socket(family, Body::Echo),
+        }
+    }
+
+    /// A socket to call upon at `now`; EBADF for a void handle.
     pub fn sock(&mut self, now: Instant, id: SocketId) -> Result<Sock<'_>> {
-        todo!()
+        self.env.now = now;
+        let slot = self.socks.get(id).ok_or(SockError::EBADF)?;
+        let stream = !matches!(slot.body, Body::Udp | Body::Echo);
+        Ok(Sock {
+            stack: self,
+            id,
+            stream,
+        })
+    }
+
+    fn readiness(&mut self, id: SocketId) -> Readiness {
+        match self.socks.get(id).map(|slot| &slot.body) {
+            None => Readiness::default(),
+            Some(Body::Udp | Body::Echo) => self.dgram_readiness(id),
+            Some(_) => self.tcp_readiness(id),
+        }
     }
 
     /// Answers a transparent open with SYN-ACK; the connection exists at once (SYN_RCVD) and becomes
-    /// WRITABLE when the peer's ACK comes. It is not queued for `accept`.
+    /// WRITABLE when the peer's ACK comes. It is not queued for `accept`. EBADF when the open is gone.
     pub fn open_accept(&mut self, now: Instant, open: OpenId) -> Result<SocketId> {
-        todo!()
+        self.env.now = now;
+        let socks = &mut self.socks;
+        self.tcp.open_accept(&mut self.env, open, |conn, family| {
+            socks.insert(family, Body::Conn(conn))
+        })
     }
+
+    /// Answers a transparent open with RST: nobody listens there.
     pub fn open_reset(&mut self, now: Instant, open: OpenId) {
-        todo!()
+        self.env.now = now;
+        self.tcp.open_reset(&mut self.env, open);
     }
+
+    /// Answers a transparent open with an ICMP error.
     pub fn open_unreachable(&mut self, now: Instant, open: OpenId, why: Unreachable) {
-        todo!()
+        self.env.now = now;
+        self.tcp.open_unreachable(&mut self.env, open, why);
     }
+
     /// Says nothing; the open is forgotten and the peer's next SYN is a new one.
     pub fn open_ignore(&mut self, now: Instant, open: OpenId) {
-        todo!()
+        self.env.now = now;
+        self.tcp.open_take(&mut self.env, open);
     }
+
     /// Whether the packet belongs to a connection, request, TIME_WAIT or specific listener of this stack
     /// (used to steer packets between the stacks of a gateway's threads).
     pub fn owns(&self, packet: &[u8]) -> bool {
-        todo!()
+        let Ok(packet) = estab_wire::ip::Packet::parse(packet) else {
+            return false;
+        };
+        packet.protocol == 6 && self.tcp.owns(&self.env, &packet)
     }
 
+    /// Sets a knob by Linux's name (`net.ipv4.tcp_syn_retries`); it counts from now on.
     pub fn set_sysctl(&mut self, name: &str, value: &str) -> core::result::Result<(), SysctlError> {
-        todo!()
+        self.env.sysctl.set(name, value)
     }
+
+    /// A knob's value as /proc/sys prints it; `None` when this stack has none of that name.
+    pub fn sysctl(&self, name: &str) -> Option<String> {
+        self.env.sysctl.get(name)
+    }
+
+    /// All knobs.
+    pub fn sysctls(&self) -> &Sysctls {
+        &self.env.sysctl
+    }
+
+    /// All sockets; requests and TIME_WAITs included.
     pub fn diag(&self, now: Instant) -> Box<dyn Iterator<Item = SockDiag> + '_> {
-        todo!()
+        Box::new(self.tcp_diag(now).chain(self.dgram_diag()))
     }
+
+    /// Linux's counters by Linux's names, and why packets were discarded.
+    pub fn counters(&self) -> &Mib {
+        &self.env.mib
+    }
+
+    /// Tells `sink` what happens from now on; `None`: nobody.
     pub fn trace_to(&mut self, sink: Option<Box<dyn TraceSink + Send>>) {
-        todo!()
+        self.env.trace = sink;
     }
+
     /// Bytes of memory held by connections: buffers and tables.
     pub fn memory_used(&self) -> u64 {
-        todo!()
+        self.tcp.memory() + self.socks.memory() + self.env.ip.memory()
     }
-    // counters(&self) -> &Mib, sysctls(): see mib.rs, sysctl.rs
 }
 
 /// One socket of a stack, at one moment.
 pub struct Sock<'a> {
     stack: &'a mut Stack,
     id: SocketId,
+    stream: bool,
 }
 
 impl Sock<'_> {
+    /// bind(2); port 0 chooses one. EADDRINUSE, EADDRNOTAVAIL, EINVAL as on Linux.
     pub fn bind(&mut self, addr: SocketAddr) -> Result<()> {
-        todo!()
+        match self.stream {
+            true => self.stack.tcp_bind(self.id, addr),
+            false => self.stack.dgram_bind(self.id, addr),
+        }
     }
+
+    /// listen(2): the accept queue holds min(backlog, somaxconn) + 1.
     pub fn listen(&mut self, backlog: i32) -> Result<()> {
-        todo!()
+        match self.stream {
+            true => self.stack.tcp_listen(self.id, backlog),
+            false => Err(SockError::EOPNOTSUPP),
+        }
     }
+
     /// Starts an open (TCP: EINPROGRESS is not an error here: Ok, then WRITABLE or ERROR) or sets UDP's peer.
     pub fn connect(&mut self, addr: SocketAddr) -> Result<()> {
-        todo!()
+        match self.stream {
+            true => self.stack.tcp_connect(self.id, addr),
+            false => self.stack.dgram_connect(self.id, addr),
+        }
     }
+
+    /// accept(2): the oldest connection of the queue and its peer; EAGAIN when there is none.
     pub fn accept(&mut self) -> Result<(SocketId, SocketAddr)> {
-        todo!()
+        match self.stream {
+            true => self.stack.tcp_accept(self.id),
+            false => Err(SockError::EOPNOTSUPP),
+        }
     }
+
     /// Bytes taken; EAGAIN when the buffer is full.
     pub fn send(&mut self, data: &[u8], flags: SendFlags) -> Result<usize> {
-        todo!()
+        match self.stream {
+            true => self.stack.tcp_send(self.id, data, flags),
+            false => self.stack.dgram_send(self.id, data, None, None),
+        }
     }
+
     /// Bytes read; 0 is the end of the stream; EAGAIN when there is nothing yet.
     pub fn recv(&mut self, buf: &mut [u8], flags: RecvFlags) -> Result<usize> {
-        todo!()
+        match self.stream {
+            true => self.stack.tcp_recv(self.id, buf, flags),
+            false => self.stack.dgram_recv(self.id, buf, flags).map(|(n, ..)| n),
+        }
     }
+
     /// The readable bytes in place, as up to `out.len()` slices in order; returns how many were filled.
     /// Then `consume` what was used. (No copy: for writev to a host socket.)
     pub fn recv_slices<'b>(&'b mut self, out: &mut [&'b [u8]]) -> Result<usize> {
-        todo!()
+        match self.stream {
+            true => self.stack.tcp_recv_slices(self.id, out),
+            false => Err(SockError::EOPNOTSUPP),
+        }
     }
+
+    /// Takes bytes that [`recv_slices`](Self::recv_slices) showed out of the queue.
     pub fn consume(&mut self, bytes: usize) {
-        todo!()
+        if self.stream {
+            self.stack.tcp_consume(self.id, bytes);
+        }
     }
+
     /// Room in the send buffer, in bytes.
     pub fn send_room(&self) -> usize {
-        todo!()
+        self.stack.tcp_send_room(self.id)
     }
-    /// Bytes received and not read.
+
+    /// Bytes received and not read; of datagrams, the next one's.
     pub fn recv_queued(&self) -> usize {
-        todo!()
+        match self.stream {
+            true => self.stack.tcp_recv_queued(self.id),
+            false => self.stack.dgram_recv_queued(self.id),
+        }
     }
+
     /// Bytes written and not acknowledged (FIN not counted).
     pub fn send_queued(&self) -> usize {
-        todo!()
+        self.stack.tcp_send_queued(self.id)
     }
+
+    /// shutdown(2)
     pub fn shutdown(&mut self, how: Shutdown) -> Result<()> {
-        todo!()
+        match self.stream {
+            true => self.stack.tcp_shutdown(self.id, how),
+            false => self.stack.dgram_shutdown(self.id, how),
+        }
     }
-    /// close(2): the handle is void; the connection ends in order (RST if data is unread).
+
+    /// close(2): the handle is void; the connection ends in order (RST if data is unread). SO_LINGER above 0 waits for nobody
+    /// here: a caller who must wait does so before.
     pub fn close(self) {
-        todo!()
+        match self.stream {
+            true => self.stack.tcp_close(self.id, Leave::Close),
+            false => self.stack.dgram_close(self.id),
+        }
     }
+
     /// RST at once; the handle is void.
     pub fn abort(self) {
-        todo!()
+        match self.stream {
+            true => self.stack.tcp_close(self.id, Leave::Abort),
+            false => self.stack.dgram_close(self.id),
+        }
     }
+
+    /// setsockopt(2); EINVAL outside Linux's ranges.
     pub fn set_option(&mut self, option: SockOption) -> Result<()> {
-        todo!()
+        match self.stream {
+            true => self.stack.tcp_set_option(self.id, option),
+            false => self.stack.dgram_set_option(self.id, option),
+        }
     }
+
     /// The option of the same name as `like`, with its value.
     pub fn option(&self, like: SockOption) -> Result<SockOption> {
-        todo!()
+        match self.stream {
+            true => self.stack.tcp_option(self.id, like),
+            false => self.stack.dgram_option(self.id, like),
+        }
     }
+
+    /// getsockname(2)
     pub fn local_addr(&self) -> Result<SocketAddr> {
-        todo!()
+        match self.stream {
+            true => self.stack.tcp_local_addr(self.id),
+            false => self.stack.dgram_local_addr(self.id),
+        }
     }
+
+    /// getpeername(2)
     pub fn peer_addr(&self) -> Result<SocketAddr> {
-        todo!()
+        match self.stream {
+            true => self.stack.tcp_peer_addr(self.id),
+            false => self.stack.dgram_peer_addr(self.id),
+        }
     }
-    pub fn readiness(&self) -> Readiness {
-        todo!()
+
+    /// poll(2)'s bits now.
+    pub fn readiness(&mut self) -> Readiness {
+        match self.stream {
+            true => self.stack.tcp_readiness(self.id),
+            false => self.stack.dgram_readiness(self.id),
+        }
     }
+
     /// SO_ERROR: the pending error, cleared.
     pub fn take_error(&mut self) -> Option<SockError> {
-        todo!()
+        match self.stream {
+            true => self.stack.tcp_take_error(self.id),
+            false => self.stack.dgram_take_error(self.id),
+        }
     }
-    pub fn state(&self) -> estab_proto::State {
-        todo!()
+
+    /// TCP's state; a socket whose connection lives on in TIME_WAIT is CLOSED, as on Linux.
+    pub fn state(&self) -> State {
+        match self.stream {
+            true => self.stack.tcp_state(self.id),
+            false => State::Closed,
+        }
     }
+
+    /// TCP_INFO
     pub fn info(&self) -> Result<TcpInfo> {
-        todo!()
+        match self.stream {
+            true => self.stack.tcp_info(self.id),
+            false => Err(SockError::EOPNOTSUPP),
+        }
     }
 
     /// UDP and Echo: sends from `src` (None: the bound address; a transparent socket may claim any) to `dst`.
     /// Echo: `data` is the ICMP message from its identifier on (identifier, sequence, payload).
     pub fn send_to(&mut self, data: &[u8], src: Option<SocketAddr>, dst: SocketAddr) -> Result<usize> {
-        todo!()
+        match self.stream {
+            true => Err(SockError::EISCONN),
+            false => self.stack.dgram_send(self.id, data, src, Some(dst)),
+        }
     }
+
     /// UDP and Echo: one datagram, its source and the destination it was sent to.
     pub fn recv_from(&mut self, buf: &mut [u8]) -> Result<(usize, SocketAddr, SocketAddr)> {
-        todo!()
+        match self.stream {
+            true => Err(SockError::EOPNOTSUPP),
+            false => self.stack.dgram_recv(self.id, buf, RecvFlags::default()),
+        }
     }
+
     /// UDP, transparent: tells `src` that its datagram of `payload` to `dst` could not be delivered (ICMP).
     pub fn reject(&mut self, src: SocketAddr, dst: SocketAddr, payload: &[u8], why: Unreachable) -> Result<()> {
-        todo!()
+        match self.stream {
+            true => Err(SockError::EOPNOTSUPP),
+            false => self.stack.dgram_reject(self.id, src, dst, payload, why),
+        }
     }
 }
