@@ -1,0 +1,1 @@
+//! Packet scripts in packetdrill's notation against one stack.
