@@ -16,7 +16,10 @@ fn gateway() -> (Pair, SocketId) {
     let mut p = Pair::with(wire(), transparent);
     let iface = p.hosts[A].iface;
     let zero = "0.0.0.0".parse().unwrap();
-    p.hosts[A].stack.add_route(zero, 0, Some(B_ADDR.parse().unwrap()), iface).unwrap();
+    p.hosts[A]
+        .stack
+        .add_route(zero, 0, Some(B_ADDR.parse().unwrap()), iface)
+        .unwrap();
     let listener = p.hosts[B].stack.socket(Family::V4, Kind::Stream).unwrap();
     p.sock(B, listener).set_option(SockOption::Transparent(true)).unwrap();
     p.sock(B, listener).listen(128).unwrap();

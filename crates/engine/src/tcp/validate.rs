@@ -110,7 +110,10 @@ impl Conn {
     }
 
     fn check_sequence(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
-        let Err(reason) = self.rcv.sequence(&mut env.mib, segment.seq, segment.end(), segment.fin()) else {
+        let Err(reason) = self
+            .rcv
+            .sequence(&mut env.mib, segment.seq, segment.end(), segment.fin())
+        else {
             return Ok(());
         };
         if segment.rst() {

@@ -44,7 +44,9 @@ impl Script {
     pub fn with(config: IfaceConfig) -> Script {
         let mut host = Host::new(7, &[(LOCAL, 16)], config);
         let iface = host.iface;
-        host.stack.add_route("0.0.0.0".parse().unwrap(), 0, None, iface).unwrap();
+        host.stack
+            .add_route("0.0.0.0".parse().unwrap(), 0, None, iface)
+            .unwrap();
         host.sysctl("net.ipv4.tcp_timestamps", "2");
         let start = Instant::from_millis(1000);
         Script {
@@ -67,7 +69,9 @@ impl Script {
     pub fn listen(&mut self, backlog: i32) -> SocketId {
         let id = self.socket();
         let local = self.local;
-        self.sock(id).bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), local.port())).unwrap();
+        self.sock(id)
+            .bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), local.port()))
+            .unwrap();
         self.sock(id).listen(backlog).unwrap();
         id
     }
@@ -114,7 +118,9 @@ impl Script {
     pub fn inject(&mut self, text: &str) {
         let packet = self.packet(text);
         let iface = self.host.iface;
-        self.host.stack.handle_packet(self.now, iface, &packet, RxMeta::default());
+        self.host
+            .stack
+            .handle_packet(self.now, iface, &packet, RxMeta::default());
         self.drain();
     }
 
@@ -127,13 +133,21 @@ impl Script {
             src_port: self.remote.port(),
             dst_port: self.local.port(),
             seq: segment.seq.wrapping_add(PEER_ISN),
-            ack: if has(TcpFlags::ACK) { segment.ack.wrapping_add(iss) } else { 0 },
+            ack: if has(TcpFlags::ACK) {
+                segment.ack.wrapping_add(iss)
+            } else {
+                0
+            },
             flags: segment.flags.0,
             window: segment.window,
             urgent: segment.urgent,
         };
         let mut options = segment.options;
-        options.sack = options.sack.iter().map(|(l, r)| (l.wrapping_add(iss), r.wrapping_add(iss))).collect();
+        options.sack = options
+            .sack
+            .iter()
+            .map(|(l, r)| (l.wrapping_add(iss), r.wrapping_add(iss)))
+            .collect();
         let mut bytes = vec![0; 60 + segment.len];
         let len = header.write(&mut bytes, &options).unwrap();
         bytes.truncate(len + segment.len);
@@ -165,7 +179,9 @@ impl Script {
         message[2..4].copy_from_slice(&sum.to_be_bytes());
         let packet = ip(addr("10.9.9.9", 0).ip(), self.local.ip(), 1, &message);
         let iface = self.host.iface;
-        self.host.stack.handle_packet(self.now, iface, &packet, RxMeta::default());
+        self.host
+            .stack
+            .handle_packet(self.now, iface, &packet, RxMeta::default());
         self.drain();
     }
 
@@ -181,7 +197,10 @@ impl Script {
                 }
                 _ => {
                     let segment = tcp::Segment::parse(packet.payload).unwrap();
-                    assert!(tcp::checksum_ok(packet.src, packet.dst, packet.payload), "a wrong checksum left");
+                    assert!(
+                        tcp::checksum_ok(packet.src, packet.dst, packet.payload),
+                        "a wrong checksum left"
+                    );
                     assert_eq!((packet.dst, segment.dst_port), (self.remote.ip(), self.remote.port()));
                     if segment.flags & tcp::flags::SYN != 0 {
                         self.iss = Some(segment.seq);
@@ -281,7 +300,9 @@ fn ip(src: IpAddr, dst: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
         panic!("scripts speak IPv4");
     };
     let mut bytes = vec![0; ipv4::HEADER_LEN];
-    ipv4::Header::new(src, dst, protocol).write(&mut bytes, payload.len()).unwrap();
+    ipv4::Header::new(src, dst, protocol)
+        .write(&mut bytes, payload.len())
+        .unwrap();
     bytes.extend(payload);
     bytes
 }

@@ -178,7 +178,9 @@ impl Node {
             crate::Event::Ready(id, _) => Some(id),
             _ => None,
         };
-        self.env.events.drain(..).filter_map(ready).collect()
+        core::iter::from_fn(|| self.env.events.pop())
+            .filter_map(ready)
+            .collect()
     }
 
     fn count(&self, counter: Counter) -> u64 {
