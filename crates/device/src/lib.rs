@@ -5,6 +5,23 @@
 //! the payload of many segments, to be cut by whoever needs them apart (the kernel, or [`gso::segments`]).
 //! What goes with a packet in each direction ([`Rx`], [`Tx`]) mirrors the engine's `RxMeta` and `Transmit`; this
 //! crate stands on the wire formats only and knows no stack.
+//!
+//! Two ends of a pipe, one of them tapped:
+//!
+//! ```
+//! use estab_device::{Device, LinkType, Pcapng, Pipe, Tap, Tx};
+//!
+//! let (end, mut other) = Pipe::pair(1500, 64, false);
+//! let pcapng = Pcapng::new(std::io::sink(), |err| eprintln!("the capture has ended: {err}"));
+//! let mut tapped = Tap::new(end, pcapng, "pipe0", LinkType::Raw);
+//!
+//! tapped.send(b"a packet", Tx::default())?;
+//! let mut buf = vec![0; other.recv_max()];
+//! let rx = other.recv(&mut buf)?.expect("a packet is there");
+//! assert_eq!(&buf[..rx.len], b"a packet");
+//! assert_eq!(other.recv(&mut buf)?, None);
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 mod dev;
 pub mod gso;

@@ -159,3 +159,40 @@ fn checksum_offsets_past_the_end_change_nothing() {
         assert_eq!(copy, packet);
     }
 }
+
+#[test]
+fn no_frame_whatever_panics() {
+    // A linear congruential generator: the same frames in every run.
+    let mut state = 1_u64;
+    let mut random = move |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let mut scratch = Vec::new();
+    let mut cut = 0;
+    for round in 0..50_000 {
+        let (src, dst) = [("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")][round % 2];
+        let mut packet = Packet::new(src, dst, pattern(random(200)));
+        packet.tcp = random(2) == 0;
+        let mut frame = packet.partial();
+        for _ in 0..random(4) {
+            let at = random(frame.len());
+            frame[at] = random(256) as u8;
+        }
+        frame.truncate(frame.len() - random(4).min(random(40)));
+        let longest = frame.len();
+        let each = |segment: &[u8]| assert!(segment.len() <= longest);
+        cut += usize::from(gso::segments(
+            &frame,
+            random(3) * 7,
+            random(300) as u16,
+            &mut scratch,
+            each,
+        ));
+        let (start, offset) = (random(300), random(300));
+        gso::complete_checksum(&mut frame, start, offset);
+    }
+    assert!(cut > 1000, "only {cut} frames could be cut");
+}
