@@ -94,7 +94,7 @@ pub(crate) fn level(world: &mut World, fd: i32) -> u32 {
             world
                 .stack
                 .sock(now, id)
-                .map_or(libc::POLLNVAL as u32, |sock| bits(sock.readiness()))
+                .map_or(libc::POLLNVAL as u32, |mut sock| bits(sock.readiness()))
         }
         Ok(File::Pipe(bytes)) => {
             let readable = bytes.lock().is_ok_and(|b| !b.is_empty());
