@@ -37,6 +37,9 @@ mod retransmit;
 mod timer;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 use super::cc::Cc;
 use super::loss::rack::Rack;
 use super::loss::rto::Rtt;
