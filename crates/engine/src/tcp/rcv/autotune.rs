@@ -42,17 +42,20 @@ impl Receiver {
         }
     }
 
-    /// The application has read: once a round trip, see how much it took (Linux: `tcp_rcv_space_adjust`).
-    pub(super) fn space_adjust(&mut self, cx: &Cx) {
+    /// The application is reading, the first packet's bytes being `first`: once a round trip, see how much it took
+    /// (Linux: `tcp_rcv_space_adjust`, which counts what is still queued as not taken).
+    pub(super) fn space_adjust(&mut self, cx: &Cx, first: usize) {
         if self.rcv_rtt == 0 || cx.now.since(self.space_time).as_micros() < u128::from(self.rcv_rtt / 8) {
             return;
         }
-        let copied = self.copied_seq().since(self.space_seq);
-        let taken = copied.saturating_sub(self.queue.len() as u32);
+        let copied_seq = self.copied_seq() + first as u32;
+        let taken = copied_seq
+            .since(self.space_seq)
+            .saturating_sub((self.queue.len() - first) as u32);
         if taken > self.space {
             self.rcvbuf_grow(cx, taken);
         }
-        self.space_seq = self.copied_seq();
+        self.space_seq = copied_seq;
         self.space_time = cx.now;
     }
 

@@ -158,6 +158,8 @@ pub(crate) struct Receiver {
     rcv_mss: u16,
     last_seg_size: u16,
     compressed: u16,
+    /// Room left beside the last packet in order, in what it was charged.
+    tailroom: u16,
     flags: Flags,
     wscale: WindowScale,
     /// 256ths of the buffer that payload takes.
@@ -254,6 +256,7 @@ impl Receiver {
             rcv_mss: 0,
             last_seg_size: 0,
             compressed: 0,
+            tailroom: 0,
             flags,
             wscale: if setup.wscale_ok {
                 setup.window.scale
@@ -399,7 +402,7 @@ impl Receiver {
         let old = self.rcv_nxt.since(seg.seq) as usize;
         // `old` may be all of the payload when only the FIN is new.
         let fresh = seg.payload.get(old..).unwrap_or(&[]);
-        if !self.make_room(cx, seg.seq, fresh.len()) {
+        if !self.make_room(cx, seg.seq) {
             // The window goes to zero at once (Linux: ICSK_ACK_NOMEM).
             self.pending |= delack::ACK_NOMEM | delack::ACK_NOW;
             self.schedule_ack();
@@ -412,7 +415,7 @@ impl Receiver {
             }
         }
         self.queue.push(cx.pool, fresh);
-        self.charge(fresh.len());
+        self.charge_in_order(fresh.len());
         self.rcv_nxt += fresh.len() as u32;
         if !seg.payload.is_empty() {
             self.event_data(cx, seg);

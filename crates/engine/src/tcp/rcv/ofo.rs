@@ -205,7 +205,7 @@ impl Receiver {
             ..DataOut::default()
         };
         self.check_ce(seg.ecn);
-        let fits = self.make_room(cx, seg.seq, seg.payload.len());
+        let fits = self.make_room(cx, seg.seq);
         let sack_ok = self.flags.has(Flags::SACK);
         let block = (seg.seq, seg.end_seq());
         let ofo = self.ofo.get_or_insert_default();
@@ -261,11 +261,12 @@ impl Receiver {
             cx.mib.inc(Counter::TcpExtTCPOFOMerge);
             return drop(DropReason::TcpOfomerge);
         }
-        let new = self.held().saturating_sub(held);
-        self.charge(new);
         if sack_ok {
             // Without SACK the window stays, so that duplicate ACKs are seen as such.
             self.grow_window(cx, seg.payload.len());
+        }
+        if self.held() > held {
+            self.charge(seg.payload.len());
         }
         self.rcvbuf_grow(cx, self.space);
         DataOut::default()
@@ -276,6 +277,7 @@ impl Receiver {
     pub(super) fn drain_ofo(&mut self, cx: &mut Cx) -> (u32, bool) {
         let (mut readable, mut fin) = (0, false);
         let passed = self.rcv_nxt;
+        self.tailroom = 0;
         while let Some(ofo) = self.ofo.as_mut() {
             let Some((start, end)) = ofo
                 .ranges
@@ -292,6 +294,9 @@ impl Receiver {
                 ofo.fin = None;
             }
             if start.before(passed) {
+                // Queued twice, charged twice.
+                let twice = end.min(passed).since(start) as usize;
+                self.uncharge(twice, self.held() + end.since(start) as usize);
                 self.dsack_extend(cx, start, end.min(passed));
             }
             let data_end = fin_seq.unwrap_or(end);
@@ -331,11 +336,11 @@ impl Receiver {
         }
     }
 
-    /// Throws away the highest ranges, but none before `seq`, until `len` more bytes fit; the peer must send them again, so
+    /// Throws away the highest ranges, but none before `seq`, until the rest fits; the peer must send them again, so
     /// the SACK blocks go too (Linux: `tcp_prune_ofo_queue`).
-    pub(super) fn prune_ofo(&mut self, cx: &mut Cx, seq: SeqNum, len: usize) {
+    pub(super) fn prune_ofo(&mut self, cx: &mut Cx, seq: SeqNum) {
         let mut pruned = false;
-        while u64::from(self.charged) + len as u64 > u64::from(self.rcvbuf) {
+        while self.charged > self.rcvbuf {
             let held = self.held();
             let Some(ofo) = self.ofo.as_mut() else { break };
             let Some(range) = ofo.ranges.pop_back_if(|range| seq.at_or_before(range.0)) else {

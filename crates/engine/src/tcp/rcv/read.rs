@@ -81,10 +81,10 @@ impl Receiver {
     pub(crate) fn consume(&mut self, cx: &mut Cx, n: usize) {
         let (skip, most) = self.span();
         let n = n.min(most);
+        self.space_adjust(cx, (skip + n).min(usize::from(self.rcv_mss)));
         if n > 0 || (skip > 0 && most == 0) {
             self.remove(cx, skip + n);
         }
-        self.space_adjust(cx);
         self.cleanup(cx, n);
     }
 
@@ -92,6 +92,9 @@ impl Receiver {
         let held = self.held();
         self.queue.consume(cx.pool, n);
         self.uncharge(n, held);
+        if self.queue.is_empty() {
+            self.tailroom = 0;
+        }
         if self.urg != Urg::None && self.copied_seq().after(self.urg_seq) {
             self.urg = Urg::None;
         }

@@ -178,6 +178,9 @@ impl Host {
                     }
                 },
             );
+        if out.fin {
+            self.rcv.enter_pingpong(&self.sysctl); // As on the way to CLOSE_WAIT.
+        }
         self.decide();
         out
     }
@@ -228,6 +231,7 @@ impl Host {
 }
 
 mod acks;
+mod linux;
 mod reassembly;
 mod urgent;
 mod windows;
