@@ -15,16 +15,20 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Doctor(cmd::doctor::Args),
     Gateway(cmd::gateway::Args),
     Ss(cmd::ss::Args),
     States(cmd::states::Args),
+    Sysctl(cmd::sysctl::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Doctor(args) => cmd::doctor::run(&args),
         Command::Gateway(args) => cmd::gateway::run(args),
         Command::Ss(args) => cmd::ss::run(&args),
         Command::States(args) => cmd::states::run(&args),
+        Command::Sysctl(args) => cmd::sysctl::run(&args),
     };
     result.unwrap_or_else(|error| {
         anstream::eprintln!("estab: {error:#}");

@@ -1,8 +1,10 @@
 //! The count by state, as `netstat -ant | awk '/^tcp/ {++S[$NF]} END {for (s in S) print s, S[s]}'` gives it.
 
 use estab_proto::{SockDiag, State};
+use serde::de::Error;
 use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// How many TCP sockets are in each of the eleven states.
@@ -29,6 +31,11 @@ impl Census {
         if socket.protocol == 6 {
             self.counts[index(socket.state)] += 1;
         }
+    }
+
+    /// Counts `n` more in `state`.
+    pub fn add_many(&mut self, state: State, n: u64) {
+        self.counts[index(state)] += n;
     }
 
     /// How many are in `state`.
@@ -69,5 +76,15 @@ impl Serialize for Census {
             map.serialize_entry(state.netstat(), &n)?;
         }
         map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Census {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Census, D::Error> {
+        let mut census = Census::default();
+        for (name, n) in BTreeMap::<String, u64>::deserialize(deserializer)? {
+            census.add_many(name.parse().map_err(D::Error::custom)?, n);
+        }
+        Ok(census)
     }
 }

@@ -4,7 +4,9 @@
 pub mod census;
 pub mod filter;
 pub mod finding;
+pub mod findings;
 pub mod kernel;
+pub mod sample;
 pub mod socket;
 pub mod ss;
 pub mod sysctl_check;

@@ -1,8 +1,10 @@
 //! The subcommands.
 
+pub(crate) mod doctor;
 pub(crate) mod gateway;
 pub(crate) mod ss;
 pub(crate) mod states;
+pub(crate) mod sysctl;
 
 use anyhow::{Result, bail};
 use estab_control::{Client, ClientError};
