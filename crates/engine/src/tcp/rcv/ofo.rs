@@ -276,8 +276,7 @@ impl Receiver {
     /// the FIN was reached.
     pub(super) fn drain_ofo(&mut self, cx: &mut Cx) -> (u32, bool) {
         let (mut readable, mut fin) = (0, false);
-        let passed = self.rcv_nxt;
-        self.tailroom = 0;
+        let (gap, passed) = (!self.ofo_is_empty(), self.rcv_nxt);
         while let Some(ofo) = self.ofo.as_mut() {
             let Some((start, end)) = ofo
                 .ranges
@@ -287,6 +286,7 @@ impl Receiver {
             else {
                 break;
             };
+            self.tailroom = 0;
             ofo.ranges.pop_front();
             ofo.covered -= end.since(start);
             let fin_seq = ofo.fin.filter(|fin| fin.at_or_after(start) && fin.before(end));
@@ -310,11 +310,11 @@ impl Receiver {
                 break;
             }
         }
-        if let Some(ofo) = &mut self.ofo {
+        if gap && self.ofo_is_empty() {
             // RFC 5681 §4.2: an ACK at once when the gap is filled.
-            if ofo.ranges.is_empty() {
-                self.pending |= delack::ACK_NOW;
-            }
+            self.pending |= delack::ACK_NOW;
+        }
+        if let Some(ofo) = &mut self.ofo {
             ofo.drop_sacks(self.rcv_nxt);
             self.forget_idle_ofo();
         }
