@@ -11,5 +11,5 @@ pub(crate) mod options;
 pub(crate) mod readiness;
 pub(crate) mod tcp;
 
-pub(crate) use id::{Body, SockTable};
+pub(crate) use id::SockTable;
 pub(crate) use options::SockOpts;

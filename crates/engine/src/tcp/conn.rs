@@ -262,7 +262,7 @@ impl Conn {
 
     /// Step seven and eight: text and FIN (Linux: `tcp_data_queue`, `tcp_fin`).
     fn data_arrives(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
-        let (seq, end) = (segment.data_seq(), segment.end());
+        let end = segment.end();
         match self.state {
             State::CloseWait | State::Closing | State::LastAck if !segment.seq.before(self.rcv.rcv_nxt()) => {
                 // Nothing can come after a FIN; a bare ACK needs no more.

@@ -4,6 +4,7 @@
 use super::close::Fate;
 use super::conn::{Conn, NewConn, Reject};
 use super::connect::Opening;
+use super::cookie::{self, CookieOptions};
 use super::demux::{Demux, Object};
 use super::emit::fixed_headers;
 use super::listen::Listener;
@@ -16,8 +17,12 @@ use crate::env::Env;
 use crate::sock::SockOpts;
 use crate::sock::bind::{BindAddr, BindClass, Binding};
 use crate::timer::{TimerHandle, TimerKey};
+use core::time::Duration;
 use estab_proto::state::Trigger;
 use estab_proto::{Counter, SeqNum, State, TcpFlags, WindowScale};
+
+/// How long after the last need for one a cookie may come back (Linux: TCP_SYNCOOKIE_VALID).
+const COOKIE_VALID: Duration = Duration::from_secs(120);
 
 /// The MSS we announce: MTU less headers, clamped by TCP_MAXSEG (Linux: `tcp_advertise_mss`).
 pub(super) fn own_mss(env: &Env, mtu: u32, v4: bool, maxseg: u16) -> u16 {
@@ -50,7 +55,7 @@ impl Tcp {
             return Err(DropReason::TcpReset.into());
         }
         if segment.ack_set() {
-            if !segment.syn() && self.cookie_arrives(env, listener, segment, hash)? {
+            if !segment.syn() && self.cookie_arrives(env, listener, segment)? {
                 return Ok(());
             }
             return Err(Reject::reset(DropReason::TcpFlags));
@@ -64,10 +69,54 @@ impl Tcp {
         self.syn_arrives(env, listener, segment, hash, isn)
     }
 
-    /// An ACK for a listener: perhaps it completes a cookie's handshake (Linux: `cookie_v4_check`).
-    fn cookie_arrives(&mut self, env: &mut Env, index: u32, segment: &Segment<'_>, hash: u32) -> Result<bool, Reject> {
-        let _ = (env, index, segment, hash);
-        Ok(false)
+    /// An ACK for a listener: perhaps it completes a cookie's handshake (Linux: `cookie_v4_check`). `false`: it does not.
+    fn cookie_arrives(&mut self, env: &mut Env, index: u32, segment: &Segment<'_>) -> Result<bool, Reject> {
+        let listener = &mut self.listeners[index as usize];
+        let recent = listener
+            .last_overflow
+            .is_some_and(|at| env.now.since(at) <= COOKIE_VALID);
+        if env.sysctl.tcp_syncookies == 0 || !recent {
+            return Ok(false);
+        }
+        let (local, remote) = (segment.local, segment.remote);
+        let Some(mss) = cookie::check(env, local, remote, segment.seq - 1, segment.ack - 1) else {
+            env.mib.inc(Counter::TcpExtSyncookiesFailed);
+            return Ok(false);
+        };
+        env.mib.inc(Counter::TcpExtSyncookiesRecv);
+        let ts_offset = match env.sysctl.tcp_timestamps {
+            1 => isn::ts_offset(env, local, remote),
+            _ => 0,
+        };
+        let options = match segment.options.timestamps {
+            None => CookieOptions::default(),
+            Some(ts) => match cookie::from_timestamp(&env.sysctl, ts.ecr.wrapping_sub(ts_offset)) {
+                Some(options) => options,
+                None => return Ok(false),
+            },
+        };
+        if listener.accept_full() {
+            env.mib.inc(Counter::TcpExtListenOverflows);
+            env.mib.inc(Counter::TcpExtListenDrops);
+            return Err(DropReason::TcpListenOverflow.into());
+        }
+        let ts = segment.options.timestamps;
+        let asked = Asked {
+            mss: Some(mss),
+            scale: options.window_scale,
+            sack: options.sack_ok,
+            ts: ts.map(|ts| ts.val),
+            ecn: options.ecn_ok,
+        };
+        let generation = self.next_generation();
+        let listener = &mut self.listeners[index as usize];
+        let Some((mut request, _)) = make_request(env, listener, index, generation, segment, &asked) else {
+            return Err(DropReason::NoRoute.into());
+        };
+        (request.irs, request.iss) = (segment.seq - 1, segment.ack - 1);
+        let child = self.spawn(env, request, false);
+        self.enqueue(env, index, child, segment)?;
+        Ok(true)
     }
 
     /// A SYN for a listener (Linux: `tcp_conn_request`).
@@ -107,17 +156,30 @@ impl Tcp {
         }
         let generation = self.next_generation();
         let listener = &mut self.listeners[index as usize];
-        let Some((mut request, mss)) = make_request(env, listener, index, generation, segment, isn, want_cookie) else {
+        let mut asked = Asked::by(segment);
+        if want_cookie && (asked.ts.is_none() || env.sysctl.tcp_timestamps == 0) {
+            // Without a timestamp a cookie keeps nothing but the MSS.
+            asked = Asked {
+                mss: asked.mss,
+                ..Asked::default()
+            };
+        }
+        let Some((mut request, mss)) = make_request(env, listener, index, generation, segment, &asked) else {
             env.mib.inc(Counter::TcpExtListenDrops);
             return Err(DropReason::NoRoute.into());
         };
+        if let Some(isn) = isn {
+            request.iss = isn;
+        }
         let from = if isn.is_some() { State::TimeWait } else { State::Listen };
         trace_move(env, &request.tuple, from, State::SynRcvd, Trigger::RcvSyn);
         let tos = listener.opts.tos;
-        reset::send_synack(env, &mut request, mss, tos);
         if want_cookie {
+            listener.last_overflow = Some(env.now);
+            send_cookie(env, &mut request, mss, tos);
             return Ok(());
         }
+        reset::send_synack(env, &mut request, mss, tos);
         let timeout = request.timeout(env);
         let slot = self.requests.insert(request) as u32;
         self.listeners[index as usize].link(&mut self.requests, slot);
@@ -190,24 +252,24 @@ impl Tcp {
         let Some(request) = self.take_request(env, index) else {
             return Err(DropReason::NoSocket.into());
         };
-        let child = self.spawn(env, request);
-        self.listeners[listener_index as usize].accept.push_back(child);
-        self.conns[child as usize].parent = Some(listener_index);
-        let result = self.conn_child_arrives(env, child, segment);
-        if let Some(listener) = self.listeners.get(listener_index as usize) {
-            env.events.ready(listener.sock);
-        }
-        result
+        let child = self.spawn(env, request, true);
+        self.enqueue(env, listener_index, child, segment)
     }
 
-    fn conn_child_arrives(&mut self, env: &mut Env, child: u32, segment: &Segment<'_>) -> Result<(), Reject> {
+    /// A new connection joins the accept queue and takes the segment that made it (Linux: `inet_csk_reqsk_queue_add`,
+    /// `tcp_child_process`).
+    fn enqueue(&mut self, env: &mut Env, listener: u32, child: u32, segment: &Segment<'_>) -> Result<(), Reject> {
+        self.conns[child as usize].parent = Some(listener);
+        let listener = &mut self.listeners[listener as usize];
+        listener.accept.push_back(child);
+        env.events.ready(listener.sock);
         let result = self.conns[child as usize].segment_arrives(env, segment);
         self.settle(env, child);
         result
     }
 
-    /// A connection in SYN_RCVD from a request that was taken out of its tables.
-    pub(super) fn spawn(&mut self, env: &mut Env, request: Request) -> u32 {
+    /// A connection in SYN_RCVD from a request that was taken out of its tables; `measured`: it knows when its SYN-ACK left.
+    pub(super) fn spawn(&mut self, env: &mut Env, request: Request, measured: bool) -> u32 {
         env.mib.inc(Counter::TcpPassiveOpens);
         let generation = self.next_generation();
         let listener = &self.listeners[request.listener as usize];
@@ -245,8 +307,8 @@ impl Tcp {
             due: false,
             retries: request.retrans,
             backoff: request.timeouts,
-            first_sent: Some(request.sent_at),
-            last_sent: Some(request.sent_at),
+            first_sent: measured.then_some(request.sent_at),
+            last_sent: measured.then_some(request.sent_at),
             deadline: None,
             passive: true,
         };
@@ -391,71 +453,102 @@ impl Tcp {
     }
 }
 
+/// A SYN-ACK that keeps the request in its own numbers (Linux: `cookie_init_sequence`, `cookie_init_timestamp`).
+fn send_cookie(env: &mut Env, request: &mut Request, mss: u16, tos: u8) {
+    let (local, remote) = (request.tuple.local(), request.tuple.remote());
+    let (iss, _) = cookie::make(env, local, remote, request.irs, request.mss);
+    request.iss = iss;
+    env.mib.inc(Counter::TcpExtSyncookiesSent);
+    let options = CookieOptions {
+        window_scale: (request.peer_scale != NO_SCALE).then_some(request.peer_scale),
+        sack_ok: request.sack_ok,
+        ecn_ok: request.ecn_ok,
+    };
+    // The clock of this one SYN-ACK: the difference to ours goes into the offset.
+    let now = super::clock_ms(env);
+    let ts = cookie::to_timestamp(options, now);
+    request.ts_offset = request.ts_offset.wrapping_add(ts.wrapping_sub(now));
+    reset::send_synack(env, request, mss, tos);
+}
+
+/// What a SYN, or the cookie it left, asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Asked {
+    mss: Option<u16>,
+    scale: Option<u8>,
+    sack: bool,
+    /// TSval.
+    ts: Option<u32>,
+    ecn: bool,
+}
+
+impl Asked {
+    pub(super) fn by(segment: &Segment<'_>) -> Asked {
+        let options = &segment.options;
+        Asked {
+            mss: options.mss,
+            scale: options.window_scale,
+            sack: options.sack_permitted,
+            ts: options.timestamps.map(|ts| ts.val),
+            ecn: segment.has(TcpFlags::ECE | TcpFlags::CWR) && !segment.has(TcpFlags::AE),
+        }
+    }
+}
+
 /// A request for a SYN, and the MSS to announce; `None` without a way back.
 pub(super) fn make_request(
     env: &mut Env,
-    listener: &mut Listener,
+    listener: &Listener,
     index: u32,
     generation: u32,
     segment: &Segment<'_>,
-    isn: Option<SeqNum>,
-    cookie: bool,
+    asked: &Asked,
 ) -> Option<(Request, u16)> {
-    let options = &segment.options;
     let opts = &listener.opts;
     let tuple = segment.tuple();
+    let (local, remote) = (tuple.local(), tuple.remote());
     let route = env.ip.route_on(segment.iface, tuple.remote_ip, tuple.local_ip).ok()?;
-    let ts_ok = options.timestamps.is_some() && env.sysctl.tcp_timestamps != 0;
-    // A cookie keeps the other options in the timestamp, or not at all.
-    let keep = !cookie || ts_ok;
-    let wscale_ok = keep && options.window_scale.is_some() && env.sysctl.tcp_window_scaling != 0;
+    let ts_ok = asked.ts.is_some() && env.sysctl.tcp_timestamps != 0;
+    let wscale_ok = asked.scale.is_some() && env.sysctl.tcp_window_scaling != 0;
     let mss = own_mss(env, route.mtu, tuple.local_ip.is_ipv4(), opts.maxseg);
     let (buf, locked) = rcvbuf(env, opts);
     let announced = if ts_ok { mss.saturating_sub(12) } else { mss };
     let window = InitialWindow::select(&env.sysctl, buf, locked, announced, opts.window_clamp, wscale_ok);
-    let both = TcpFlags::ECE | TcpFlags::CWR;
-    let ecn_ok = keep && segment.has(both) && !segment.has(TcpFlags::AE) && env.sysctl.tcp_ecn != 0;
-    let iss = match isn {
-        Some(isn) => isn,
-        None => isn::isn(env, tuple.local(), tuple.remote()),
-    };
     let ts_offset = match ts_ok && env.sysctl.tcp_timestamps != 2 {
-        true => isn::ts_offset(env, tuple.local(), tuple.remote()),
+        true => isn::ts_offset(env, local, remote),
         false => 0,
     };
-    Some((
-        Request {
-            tuple,
-            peer_scale: if wscale_ok {
-                options.window_scale.unwrap_or(0).min(14)
-            } else {
-                NO_SCALE
-            },
-            own_scale: window.scale.bits(),
-            irs: segment.seq,
-            iss,
-            mss: super::peer_mss(options.mss, tuple.remote_ip, opts.maxseg),
-            peer_window: segment.window.0,
-            window: window.rcv_wnd,
-            sack_ok: keep && options.sack_permitted && env.sysctl.tcp_sack != 0,
-            ts_ok,
-            ecn_ok,
-            acked: false,
-            held: false,
-            timeouts: 0,
-            retrans: 0,
-            ts_recent: options.timestamps.map_or(0, |ts| ts.val),
-            ts_offset,
-            first_sent_ms: super::clock_ms(env),
-            sent_at: env.now,
-            last_oow_ack: 0,
-            iface: segment.iface,
-            generation,
-            listener: index,
-            next: NIL,
-            prev: NIL,
-            timer: TimerHandle::NONE,
+    let request = Request {
+        tuple,
+        peer_scale: if wscale_ok {
+            asked.scale.unwrap_or(0).min(14)
+        } else {
+            NO_SCALE
         },
-        mss,
-    ))
+        own_scale: window.scale.bits(),
+        irs: segment.seq,
+        iss: isn::isn(env, local, remote),
+        mss: super::peer_mss(asked.mss, tuple.remote_ip, opts.maxseg),
+        peer_window: segment.window.0,
+        window: window.rcv_wnd,
+        sack_ok: asked.sack && env.sysctl.tcp_sack != 0,
+        ts_ok,
+        ecn_ok: asked.ecn && env.sysctl.tcp_ecn != 0,
+        acked: false,
+        held: false,
+        timeouts: 0,
+        retrans: 0,
+        ts_recent: asked.ts.unwrap_or(0),
+        ts_offset,
+        first_sent_ms: super::clock_ms(env),
+        sent_at: env.now,
+        last_oow_ack: 0,
+        iface: segment.iface,
+        generation,
+        listener: index,
+        next: NIL,
+        prev: NIL,
+        timer: TimerHandle::NONE,
+    };
+    Some((request, mss))
 }

@@ -6,7 +6,7 @@
 
 use super::conn::Reject;
 use super::demux::Object;
-use super::passive::make_request;
+use super::passive::{Asked, make_request};
 use super::segment::Segment;
 use super::{Tcp, trace_move};
 use crate::drop::DropReason;
@@ -39,9 +39,10 @@ impl Tcp {
             return Err(DropReason::TcpOpensFull.into());
         }
         let generation = self.next_generation();
-        let listener = &mut self.listeners[index as usize];
+        let listener = &self.listeners[index as usize];
         let sock = listener.sock;
-        let Some((mut request, _)) = make_request(env, listener, index, generation, segment, None, false) else {
+        let Some((mut request, _)) = make_request(env, listener, index, generation, segment, &Asked::by(segment))
+        else {
             return Err(DropReason::NoRoute.into());
         };
         request.held = true;
@@ -153,7 +154,7 @@ impl Tcp {
         let mut request = self.take_request(env, index).ok_or(SockError::EBADF)?;
         // From here on the SYN-ACK counts.
         request.retrans = 0;
-        let child = self.spawn(env, request);
+        let child = self.spawn(env, request, false);
         let family = self.conns[child as usize].family;
         let id = match sock(child, family) {
             Ok(id) => id,
