@@ -2,6 +2,7 @@
 #![allow(dead_code)] // Each test uses its part.
 
 pub mod script;
+pub mod table;
 
 use estab_engine::proto::{SegmentTrace, State, TraceEvent, TraceKind};
 use estab_engine::*;
@@ -71,6 +72,14 @@ impl Host {
                 _ => None,
             })
             .collect()
+    }
+
+    /// Why the last discarded segment was discarded, if one was since the last look at the trace.
+    pub fn dropped(&self) -> Option<String> {
+        self.take_trace().iter().rev().find_map(|event| match event.kind {
+            TraceKind::Dropped { reason, .. } => Some(reason.to_string()),
+            _ => None,
+        })
     }
 
     pub fn sysctl(&mut self, name: &str, value: &str) {
