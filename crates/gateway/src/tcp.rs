@@ -418,6 +418,8 @@ impl Conn {
             }
             let room = sock.send_room().min(scratch.len());
             if room == 0 {
+                // No write was refused; asked, the socket tells when there is room again.
+                sock.readiness();
                 break;
             }
             match rustix::io::read(&self.host, &mut scratch[..room]) {
