@@ -52,6 +52,7 @@ fn tun_in_namespace() -> Result<Tun, String> {
         layer: Default::default(),
         mtu: 1500,
         offloads,
+        persist: false,
     };
     let tun = Tun::open(&config, 1)
         .map_err(|e| format!("/dev/net/tun: {e}"))?
