@@ -9,7 +9,7 @@ use crate::env::Env;
 use crate::event::{Readiness, SocketId};
 use crate::ip::{IcmpError, Ip, Packet, Problem, Subject, queue_echo};
 use crate::options::{RecvFlags, Shutdown, SockOption};
-use crate::rng::{Keyed, Rng};
+use crate::rng::{Keyed, OwnMap, Rng};
 use crate::stack::{Family, Unreachable};
 use crate::{DropReason, Result, SockError};
 use alloc::vec::Vec;
@@ -22,7 +22,7 @@ const IDENT_AND_SEQ: usize = 4;
 
 /// All echo sockets.
 pub(crate) struct Echo {
-    socks: HashMap<SocketId, DgramSock, Keyed>,
+    socks: OwnMap<SocketId, DgramSock>,
     /// By IP version (true: 4) and identifier.
     idents: HashMap<(bool, u16), SocketId, Keyed>,
     transparent: Vec<SocketId>,
@@ -31,7 +31,7 @@ pub(crate) struct Echo {
 impl Echo {
     pub(crate) fn new(rng: &Rng) -> Echo {
         Echo {
-            socks: HashMap::with_hasher(rng.keyed()),
+            socks: OwnMap::default(),
             idents: HashMap::with_hasher(rng.keyed()),
             transparent: Vec::new(),
         }

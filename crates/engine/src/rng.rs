@@ -123,6 +123,45 @@ impl BuildHasher for Keyed {
     }
 }
 
+/// Hashes small keys that only the application chooses: no peer can make them collide.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct OwnKeys(u64);
+
+impl Hasher for OwnKeys {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32((*byte).into()));
+    }
+    fn write_u16(&mut self, n: u16) {
+        self.write_u32(n.into());
+    }
+    fn write_u32(&mut self, n: u32) {
+        // Knuth's multiplier; the table takes its bits from both ends, so they are folded.
+        let product = u128::from(self.0 ^ u64::from(n)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = (product as u64) ^ (product >> 64) as u64;
+    }
+}
+
+/// A map by small keys that only the application chooses.
+pub(crate) type OwnMap<K, V> = hashbrown::HashMap<K, V, core::hash::BuildHasherDefault<OwnKeys>>;
+
+/// Two ends as a map's key: hashed in one go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Ends {
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+}
+
+impl core::hash::Hash for Ends {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let mut bytes = [0; 36];
+        let len = tuple_bytes(&mut bytes, self.local, self.remote);
+        state.write(&bytes[..len]);
+    }
+}
+
 /// The 12 (IPv4) or 36 (IPv6) bytes that stand for a connection in every keyed hash.
 pub(crate) fn tuple_bytes(out: &mut [u8; 36], local: SocketAddr, remote: SocketAddr) -> usize {
     let len = match (local.ip(), remote.ip()) {

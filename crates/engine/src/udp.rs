@@ -5,7 +5,7 @@ use crate::env::Env;
 use crate::event::{Readiness, SocketId};
 use crate::ip::{HeaderSpec, IcmpError, IcmpKind, Ip, Packet, Problem, Subject};
 use crate::options::{RecvFlags, Shutdown, SockOption};
-use crate::rng::{HashKey, Keyed, Rng};
+use crate::rng::{Ends, HashKey, Keyed, OwnMap, Rng};
 use crate::stack::{Family, Unreachable};
 use crate::{DropReason, Result, SockError};
 use alloc::vec::Vec;
@@ -24,11 +24,11 @@ const PAGE: u64 = 4096;
 
 /// All UDP sockets.
 pub(crate) struct Udp {
-    socks: HashMap<SocketId, DgramSock, Keyed>,
+    socks: OwnMap<SocketId, DgramSock>,
     /// Connected sockets by both ends.
-    connected: HashMap<(SocketAddr, SocketAddr), SocketId, Keyed>,
+    connected: HashMap<Ends, SocketId, Keyed>,
     /// Bound sockets by port, in the order they were bound; connected ones too.
-    ports: HashMap<u16, Vec<SocketId>, Keyed>,
+    ports: OwnMap<u16, Vec<SocketId>>,
     /// Transparent sockets bound to port 0: what nobody else takes of transparent interfaces.
     catch_all: Vec<SocketId>,
     /// Sockets whose send met a full queue.
@@ -44,9 +44,9 @@ fn count(env: &mut Env, v4: bool, four: Counter, six: Counter) {
 impl Udp {
     pub(crate) fn new(rng: &Rng) -> Udp {
         Udp {
-            socks: HashMap::with_hasher(rng.keyed()),
+            socks: OwnMap::default(),
             connected: HashMap::with_hasher(rng.keyed()),
-            ports: HashMap::with_hasher(rng.keyed()),
+            ports: OwnMap::default(),
             catch_all: Vec::new(),
             blocked: Vec::new(),
             memory: 0,
@@ -83,7 +83,7 @@ impl Udp {
 
     fn unlink(&mut self, sock: &DgramSock) {
         if let (Some(local), Some(remote)) = (sock.local, sock.remote) {
-            self.connected.remove(&(local, remote));
+            self.connected.remove(&Ends { local, remote });
         }
         if let Some(port) = sock.local.map(|local| local.port())
             && let Some(list) = self.ports.get_mut(&port)
@@ -190,7 +190,8 @@ impl Udp {
         let bound = self.autobind(env, id)?;
         let sock = self.get(id)?;
         if let Some(old) = sock.remote {
-            self.connected.remove(&(bound, old));
+            let (local, remote) = (bound, old);
+            self.connected.remove(&Ends { local, remote });
         }
         let local = match bound.ip().is_unspecified() {
             true => SocketAddr::new(route.src, bound.port()),
@@ -198,7 +199,7 @@ impl Udp {
         };
         let sock = self.get_mut(id)?;
         (sock.local, sock.remote) = (Some(local), Some(remote));
-        self.connected.insert((local, remote), id);
+        self.connected.insert(Ends { local, remote }, id);
         Ok(())
     }
 
@@ -380,7 +381,13 @@ impl Udp {
     /// The socket a datagram is for (Linux: `__udp4_lib_lookup`): the connected one; else of those bound to the port
     /// one bound to the address, else to the wildcard; else a transparent one that takes all.
     fn find(&self, env: &Env, packet: &Packet<'_>, src: SocketAddr, dst: SocketAddr) -> Option<SocketId> {
-        if let Some(id) = self.connected.get(&(dst, src)) {
+        let ends = Ends {
+            local: dst,
+            remote: src,
+        };
+        if !self.connected.is_empty()
+            && let Some(id) = self.connected.get(&ends)
+        {
             return Some(*id);
         }
         let score = |sock: &DgramSock| {
@@ -477,7 +484,11 @@ impl Udp {
 
     /// An ICMP error quotes a datagram: a connected socket hears of it (RFC 1122 §4.1.3.3; Linux: `__udp4_lib_err`).
     pub(crate) fn icmp(&mut self, env: &mut Env, error: &IcmpError) {
-        let Some(id) = self.connected.get(&(error.local, error.remote)).copied() else {
+        let ends = Ends {
+            local: error.local,
+            remote: error.remote,
+        };
+        let Some(id) = self.connected.get(&ends).copied() else {
             // Without IP_RECVERR an unconnected socket can't tell which datagram it was.
             return;
         };

@@ -119,7 +119,10 @@ impl Ip {
 
     /// `addr` is an address of one of our interfaces.
     pub(super) fn is_own(&self, addr: IpAddr) -> bool {
-        self.own.binary_search(&addr).is_ok()
+        match self.own.as_slice() {
+            few @ ([] | [_] | [_, _] | [_, _, _] | [_, _, _, _]) => few.contains(&addr),
+            many => many.binary_search(&addr).is_ok(),
+        }
     }
 
     /// `addr` is the broadcast address of one of our networks, or of all.
