@@ -3,19 +3,20 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use core::num::NonZeroU32;
 
 /// A socket of a [`Stack`](crate::Stack): an index and a generation, so that an old handle never
 /// reaches a new socket (it fails with EBADF).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct SocketId {
     pub(crate) index: u32,
-    pub(crate) generation: u32,
+    pub(crate) generation: NonZeroU32,
 }
 
 impl SocketId {
     /// The handle as one number, unique within its stack; shown by `estab ss`.
     pub const fn as_u64(self) -> u64 {
-        (self.generation as u64) << 32 | self.index as u64
+        (self.generation.get() as u64) << 32 | self.index as u64
     }
 
     /// The slot's number: small, dense, reused; good as an index into the application's own table.

@@ -3,8 +3,8 @@
 use crate::echo::Echo;
 use crate::env::Env;
 use crate::ip::{self, Delivery, Ip};
-use crate::sock::SockTable;
 use crate::sock::id::{Body, Idle};
+use crate::sock::{SockOpts, SockTable};
 use crate::tcp::Tcp;
 use crate::tcp::close::Leave;
 use crate::timer::TimerKey;
@@ -12,6 +12,7 @@ use crate::udp::Udp;
 use crate::*;
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use estab_proto::{SockDiag, State, TcpInfo};
@@ -60,6 +61,8 @@ pub struct Stack {
     pub(crate) tcp: Tcp,
     pub(crate) udp: Udp,
     pub(crate) echo: Echo,
+    /// What sockets begin with; shared until they set something.
+    default_opts: Arc<SockOpts>,
     /// Room for a packet put together from fragments, or off the loopback.
     whole: Vec<u8>,
 }
@@ -74,6 +77,7 @@ impl Stack {
             udp: Udp::new(&env.rng),
             echo: Echo::new(&env.rng),
             env,
+            default_opts: Arc::default(),
             whole: Vec::new(),
         }
     }
@@ -165,7 +169,13 @@ impl Stack {
     /// A new socket.
     pub fn socket(&mut self, family: Family, kind: Kind) -> Result<SocketId> {
         match kind {
-            Kind::Stream => self.socks.insert(family, Body::Idle(Box::new(Idle::default()))),
+            Kind::Stream => {
+                let idle = Idle {
+                    opts: self.default_opts.clone(),
+                    ..Idle::default()
+                };
+                self.socks.insert(family, Body::Idle(Box::new(idle)))
+            }
             Kind::Datagram => self.dgram_socket(family, Body::Udp),
             Kind::Echo => self.dgram_socket(family, Body::Echo),
         }

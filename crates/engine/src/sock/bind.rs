@@ -97,6 +97,42 @@ impl Binding {
     }
 }
 
+/// The hold of a connection or a TIME_WAIT in one byte: the address and the port are its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct PackedBinding(u8);
+
+impl PackedBinding {
+    const HELD: u8 = 1;
+    const EXPLICIT: u8 = 2;
+    const REUSE_ADDR: u8 = 4;
+    const REUSE_PORT: u8 = 8;
+
+    pub(crate) fn pack(binding: Option<&Binding>) -> PackedBinding {
+        let bit = |on, bit| if on { bit } else { 0 };
+        PackedBinding(binding.map_or(0, |b| {
+            Self::HELD
+                | bit(b.explicit, Self::EXPLICIT)
+                | bit(b.class.reuse_addr, Self::REUSE_ADDR)
+                | bit(b.class.reuse_port, Self::REUSE_PORT)
+        }))
+    }
+
+    /// The hold as the table knows it; `None`: there is none.
+    pub(crate) fn unpack(self, local: SocketAddr) -> Option<Binding> {
+        let has = |bit| self.0 & bit != 0;
+        has(Self::HELD).then_some(Binding {
+            addr: BindAddr::Ip(local.ip()),
+            port: local.port(),
+            explicit: has(Self::EXPLICIT),
+            class: BindClass {
+                reuse_addr: has(Self::REUSE_ADDR),
+                reuse_port: has(Self::REUSE_PORT),
+                listen: false,
+            },
+        })
+    }
+}
+
 /// What decides whether two sockets may share a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct BindClass {

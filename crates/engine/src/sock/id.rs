@@ -5,7 +5,9 @@ use super::bind::Binding;
 use crate::event::SocketId;
 use crate::{Family, Result, SockError};
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 /// What a handle stands for.
 pub(crate) enum Body {
@@ -26,7 +28,7 @@ pub(crate) enum Body {
 /// A TCP socket in CLOSED: what bind and the options have said so far.
 #[derive(Default)]
 pub(crate) struct Idle {
-    pub(crate) opts: SockOpts,
+    pub(crate) opts: Arc<SockOpts>,
     pub(crate) binding: Option<Binding>,
     /// SO_ERROR of a connect that failed.
     pub(crate) error: Option<SockError>,
@@ -34,7 +36,7 @@ pub(crate) struct Idle {
 
 /// One handle.
 pub(crate) struct Slot {
-    generation: u32,
+    generation: NonZeroU32,
     pub(crate) family: Family,
     pub(crate) body: Body,
 }
@@ -65,12 +67,15 @@ impl SockTable {
                 .filter(|index| *index != NONE)
                 .ok_or(SockError::ENOBUFS)?;
             self.slots.push(Slot {
-                generation: 1,
+                generation: NonZeroU32::MIN,
                 family,
                 body,
             });
             self.used += 1;
-            return Ok(SocketId { index, generation: 1 });
+            return Ok(SocketId {
+                index,
+                generation: NonZeroU32::MIN,
+            });
         }
         let index = self.free;
         let slot = &mut self.slots[index as usize];
@@ -105,7 +110,7 @@ impl SockTable {
         let free = self.free;
         let slot = self.get_mut(id)?;
         let body = core::mem::replace(&mut slot.body, Body::Free(free));
-        slot.generation = slot.generation.checked_add(1).unwrap_or(1);
+        slot.generation = slot.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         self.free = id.index;
         self.used -= 1;
         if self.used == 0 && self.slots.len() > 1024 {

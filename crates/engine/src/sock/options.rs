@@ -4,6 +4,7 @@ use crate::env::Env;
 use crate::sysctl::Sysctls;
 use crate::tcp::conn::Conn;
 use crate::{Result, SockError, SockOption};
+use alloc::sync::Arc;
 use core::time::Duration;
 use estab_proto::diag::CcName;
 
@@ -268,7 +269,7 @@ impl Conn {
         {
             return Err(SockError::EINVAL);
         }
-        self.opts.set(option, limits)?;
+        Arc::make_mut(&mut self.opts).set(option, limits)?;
         match option {
             SockOption::NoDelay(on) => self.snd.set_nodelay(env, on),
             SockOption::Cork(on) => self.snd.set_cork(env, on),

@@ -11,6 +11,7 @@ use crate::tcp::conn::Conn;
 use crate::tcp::listen::Listener;
 use crate::{Family, Readiness, RecvFlags, Result, SendFlags, Shutdown, SockError, SockOption};
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use core::net::{IpAddr, SocketAddr};
 use estab_proto::{State, TcpInfo};
 
@@ -413,6 +414,7 @@ impl Stack {
         {
             return Err(SockError::EINVAL);
         }
+        let opts = Arc::make_mut(opts);
         opts.set(option, limits)?;
         if let Some(binding) = binding {
             let class = BindClass {

@@ -2,6 +2,7 @@
 //! (RFC 9293 §3.10.4–5, §3.6; Linux: `tcp_close`, `tcp_shutdown`, `tcp_fin`, `tcp_time_wait`, `tcp_disconnect`).
 
 use super::conn::Conn;
+use super::timers::NEVER;
 use super::timewait::two_msl;
 use crate::env::Env;
 use crate::{Result, Shutdown, SockError};
@@ -146,7 +147,7 @@ impl Conn {
         }
         let (time, table) = (self.fin_time(env), two_msl(env));
         if time > table {
-            self.fin_wait2_until = Some(env.now + (time - table));
+            self.fin_wait2_until = env.now + (time - table);
         } else {
             self.retire(env, true, time);
         }
@@ -154,7 +155,7 @@ impl Conn {
 
     /// The time as a full socket is over (Linux: `tcp_keepalive_timer` in FIN_WAIT_2).
     pub(super) fn fin_wait2_timeout(&mut self, env: &mut Env) {
-        self.fin_wait2_until = None;
+        self.fin_wait2_until = NEVER;
         let rest = self.fin_time(env).saturating_sub(two_msl(env));
         if self.opts.linger2 >= 0 && !rest.is_zero() {
             self.retire(env, true, two_msl(env));

@@ -9,15 +9,17 @@ use super::keepalive::Keepalive;
 use super::rcv::{DataIn, DataOut, Path, RcvSetup, Receiver};
 use super::segment::Segment;
 use super::snd::{AckIn, Sender, SndSetup};
+use super::timers::NEVER;
 use crate::drop::DropReason;
 use crate::env::Env;
 use crate::event::SocketId;
 use crate::iface::IfaceId;
 use crate::sock::SockOpts;
-use crate::sock::bind::Binding;
+use crate::sock::bind::{Binding, PackedBinding};
 use crate::timer::TimerHandle;
 use crate::{Family, Instant, SockError};
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use estab_proto::state::Trigger;
 use estab_proto::{Counter, SeqNum, State, TcpFlags, WindowScale};
 
@@ -116,12 +118,13 @@ pub(crate) struct Conn {
     pub(crate) parent: Option<u32>,
     /// The interface it is tied to: a transparent open's.
     pub(crate) iface: Option<IfaceId>,
-    pub(crate) binding: Option<Binding>,
-    pub(crate) opts: SockOpts,
-    /// Options that are on only while they are used: see `keepalive`, `close`.
+    /// Its hold on its port: see [`PackedBinding`].
+    pub(crate) binding: PackedBinding,
+    /// Shared by the children of one listener, until one is set.
+    pub(crate) opts: Arc<SockOpts>,
     pub(crate) keepalive: Keepalive,
     /// Orphaned FIN_WAIT_2's end.
-    pub(crate) fin_wait2_until: Option<Instant>,
+    pub(crate) fin_wait2_until: Instant,
     /// When the last segment came.
     pub(crate) last_rcv: Instant,
     pub(crate) last_oow_ack: u32,
@@ -384,10 +387,10 @@ impl Conn {
             closed: None,
             parent: None,
             iface: new.iface,
-            binding: new.binding,
+            binding: PackedBinding::pack(new.binding.as_ref()),
             opts: new.opts,
-            keepalive: Keepalive::default(),
-            fin_wait2_until: None,
+            keepalive: Keepalive::OFF,
+            fin_wait2_until: NEVER,
             last_rcv: now,
             last_oow_ack: 0,
             generation: new.generation,
@@ -422,7 +425,7 @@ pub(crate) struct NewConn {
     pub(crate) tuple: Tuple,
     pub(crate) state: State,
     pub(crate) family: Family,
-    pub(crate) opts: SockOpts,
+    pub(crate) opts: Arc<SockOpts>,
     pub(crate) binding: Option<Binding>,
     pub(crate) iface: Option<IfaceId>,
     pub(crate) generation: u32,
@@ -470,3 +473,6 @@ impl core::ops::Deref for SackList {
         &self.blocks[..self.len]
     }
 }
+
+// With its slots in the tables of handles, lookups, ports and timers an idle connection stays within 1 KiB.
+const _: () = assert!(size_of::<Conn>() <= 896);

@@ -13,6 +13,7 @@ use crate::env::Env;
 use crate::sock::SockOpts;
 use crate::sock::bind::{BindAddr, BindClass, Binding};
 use crate::{Family, Instant, SockError};
+use alloc::sync::Arc;
 use core::net::SocketAddr;
 use core::time::Duration;
 use estab_proto::state::Trigger;
@@ -242,6 +243,7 @@ impl Conn {
 
     /// Makes the sender that the handshake settled; `echo` is the timestamp it came with.
     pub(super) fn settle_sender(&mut self, env: &mut Env, settled: &Settled) {
+        self.pmtu = self.route(env).map_or(1500, |route| route.mtu);
         let Some(opening) = self.opening.as_deref() else {
             return;
         };
@@ -371,7 +373,7 @@ impl Tcp {
         &mut self,
         env: &mut Env,
         family: Family,
-        opts: SockOpts,
+        opts: Arc<SockOpts>,
         bound: Option<Binding>,
         remote: SocketAddr,
     ) -> crate::Result<u32> {

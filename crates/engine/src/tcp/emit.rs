@@ -76,6 +76,12 @@ impl Conn {
                 return None;
             }
         };
+        if route.mtu != self.pmtu {
+            // Somebody else's path has told of a smaller one, or a larger one has come back (Linux: `tcp_current_mss`).
+            self.pmtu = route.mtu;
+            let mss = self.current_mss(env);
+            self.snd.set_mss(env, mss, false);
+        }
         loop {
             let out = self.next_segment(env, &route, buf.len())?;
             if let Some(transmit) = self.write_segment(env, &route, buf, &out) {

@@ -1,6 +1,7 @@
 //! Keepalive (RFC 9293 §3.8.4, RFC 1122 §4.2.3.6; Linux: `tcp_keepalive_timer`).
 
 use super::conn::Conn;
+use super::timers::NEVER;
 use crate::env::Env;
 use crate::sock::SockOpts;
 use crate::{Instant, SockError};
@@ -8,9 +9,10 @@ use core::time::Duration;
 use estab_proto::{Counter, State, TimerKind, TraceKind};
 
 /// The timer of one connection.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(crate) struct Keepalive {
-    deadline: Option<Instant>,
+    /// [`NEVER`] while it rests.
+    deadline: Instant,
     /// Probes without an answer.
     probes: u8,
 }
@@ -31,10 +33,20 @@ fn interval(env: &Env, opts: &SockOpts) -> Duration {
 }
 
 impl Keepalive {
+    /// At rest.
+    pub(crate) const OFF: Keepalive = Keepalive {
+        deadline: NEVER,
+        probes: 0,
+    };
+
     /// The connection is open, or the option was set or changed: counts from now on.
     pub(crate) fn start(&mut self, env: &Env, opts: &SockOpts) {
         self.probes = 0;
-        self.deadline = opts.keepalive.then(|| env.now + idle(env, opts));
+        self.deadline = if opts.keepalive {
+            env.now + idle(env, opts)
+        } else {
+            NEVER
+        };
     }
 
     /// The peer lives; the timer finds out when it fires.
@@ -43,7 +55,7 @@ impl Keepalive {
     }
 
     /// When the timer fires.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }
 
@@ -53,7 +65,7 @@ impl Keepalive {
     }
 
     pub(crate) fn stop(&mut self) {
-        self.deadline = None;
+        self.deadline = NEVER;
     }
 }
 
@@ -65,7 +77,7 @@ impl Conn {
         }
         self.keepalive.probes = 0;
         let due = (self.last_rcv + idle(env, &self.opts)).max(env.now);
-        self.keepalive.deadline = self.opts.keepalive.then_some(due);
+        self.keepalive.deadline = if self.opts.keepalive { due } else { NEVER };
     }
 
     /// The keepalive timer has fired.
@@ -76,12 +88,12 @@ impl Conn {
         let idle_time = idle(env, &self.opts);
         // Data in flight or waiting: its own timers watch the peer.
         if self.snd.packets_out() > 0 || self.snd.unsent() > 0 {
-            self.keepalive.deadline = Some(env.now + idle_time);
+            self.keepalive.deadline = env.now + idle_time;
             return;
         }
         let quiet = env.now.since(self.last_rcv);
         if quiet < idle_time {
-            self.keepalive.deadline = Some(self.last_rcv + idle_time);
+            self.keepalive.deadline = self.last_rcv + idle_time;
             return;
         }
         let probes = self.keepalive.probes;
@@ -108,6 +120,6 @@ impl Conn {
         self.keepalive.probes += 1;
         env.mib.inc(Counter::TcpExtTCPKeepAlive);
         self.probe_now = true;
-        self.keepalive.deadline = Some(env.now + interval(env, &self.opts));
+        self.keepalive.deadline = env.now + interval(env, &self.opts);
     }
 }

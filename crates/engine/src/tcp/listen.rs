@@ -7,13 +7,14 @@ use crate::sock::SockOpts;
 use crate::sock::bind::Binding;
 use crate::{Family, Instant};
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use slab::Slab;
 
 /// A socket in LISTEN.
 pub(crate) struct Listener {
     pub(crate) sock: SocketId,
     pub(crate) family: Family,
-    pub(crate) opts: SockOpts,
+    pub(crate) opts: Arc<SockOpts>,
     pub(crate) binding: Binding,
     /// min(listen's argument, somaxconn) (Linux: `sk_max_ack_backlog`).
     pub(crate) backlog: u32,
@@ -30,7 +31,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    pub(crate) fn new(sock: SocketId, family: Family, opts: SockOpts, binding: Binding, backlog: u32) -> Listener {
+    pub(crate) fn new(sock: SocketId, family: Family, opts: Arc<SockOpts>, binding: Binding, backlog: u32) -> Listener {
         Listener {
             sock,
             family,

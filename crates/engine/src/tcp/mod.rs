@@ -250,7 +250,7 @@ impl Tcp {
             return;
         };
         self.demux.remove(Demux::hash(env, &tuple), object);
-        if let Some(binding) = rest.binding(&tuple) {
+        if let Some(binding) = rest.bind.unpack(tuple.local()) {
             self.binds.release(&binding);
         }
         if let Some(on) = on {
@@ -292,7 +292,8 @@ impl Tcp {
         if core::mem::take(&mut conn.counted_orphan) {
             env.orphans -= 1;
         }
-        let binding = conn.binding.take();
+        let bind = core::mem::take(&mut conn.binding);
+        let binding = bind.unpack(conn.tuple.local());
         let Fate::TimeWait { fin_wait2, life } = fate else {
             if let Some(binding) = binding {
                 self.binds.release(&binding);
@@ -309,11 +310,11 @@ impl Tcp {
             last_oow_ack: 0,
             timer: Default::default(),
             generation: conn.generation,
-            sock: conn.sock.or(conn.closed.take()).unwrap_or(NO_SOCKET),
+            sock: conn.closed.take(),
             ts_ok: conn.ts.ok,
             fin_wait2,
             rcv_scale: conn.rcv_scale.bits(),
-            bind: timewait::pack_binding(binding.as_ref()),
+            bind,
         };
         let (tuple, hash) = (conn.tuple, conn.hash);
         // What the application still holds is a socket in CLOSED.
@@ -339,9 +340,7 @@ impl Tcp {
         };
         env.timers.cancel(&mut conn.timer);
         conn.rcv.release(&mut env.rcv());
-        if let Some(id) = conn.closed {
-            tell_closed(env, id);
-        }
+        tell_closed(env, conn.closed);
         if self.conns.is_empty() && self.conns.capacity() > 64 {
             self.conns = Slab::new();
         }
@@ -394,14 +393,8 @@ impl Tcp {
     }
 }
 
-/// No handle: generations begin at 1.
-pub(crate) const NO_SOCKET: SocketId = SocketId {
-    index: 0,
-    generation: 0,
-};
-
-fn tell_closed(env: &mut Env, id: SocketId) {
-    if id.generation != 0 {
+fn tell_closed(env: &mut Env, id: Option<SocketId>) {
+    if let Some(id) = id {
         env.events.push(Event::Closed(id));
     }
 }

@@ -273,8 +273,7 @@ impl Tcp {
         env.mib.inc(Counter::TcpPassiveOpens);
         let generation = self.next_generation();
         let listener = &self.listeners[request.listener as usize];
-        let mut opts = listener.opts.clone();
-        opts.transparent = false;
+        let opts = listener.opts.clone();
         // Opens of a transparent listener stand on foreign addresses, which nobody binds.
         let binding = (!request.held).then_some(Binding {
             addr: BindAddr::Ip(request.tuple.local_ip),
@@ -338,7 +337,7 @@ impl Tcp {
         conn.rcv_scale = WindowScale::new(if wscale_ok { request.own_scale } else { 0 });
         conn.ecn_ok = request.ecn_ok;
         conn.settle_receiver(env, request.irs);
-        if let Some(binding) = &conn.binding {
+        if let Some(binding) = &binding {
             self.binds.hold(binding);
         }
         let index = self.conns.insert(conn) as u32;

@@ -10,7 +10,7 @@ use super::timewait::Rest;
 use crate::env::Env;
 use crate::iface::IfaceId;
 use crate::ip::{Ip, ReplyOptions, TcpReply};
-use estab_proto::{Counter, ScaledWindow, SegmentTrace, SeqNum, TcpFlags, TraceKind, WindowScale};
+use estab_proto::{ScaledWindow, SegmentTrace, SeqNum, TcpFlags, TraceKind, WindowScale};
 
 /// What stands in a stateless segment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -172,7 +172,6 @@ impl Conn {
     pub(super) fn send_ack_stateless(&mut self, env: &mut Env) {
         let a = self.bare(env, TcpFlags::ACK);
         self.rcv.on_ack_sent(&mut env.rcv());
-        env.mib.inc(Counter::TcpOutSegs);
         answer(env, &self.tuple, self.hint(), a);
     }
 }

@@ -11,6 +11,13 @@ use crate::timer::TimerKey;
 use estab_proto::state::Trigger;
 use estab_proto::{Counter, State, TimerInfo, TimerKind, TraceKind};
 
+/// No deadline.
+pub(crate) const NEVER: Instant = Instant::from_nanos(u64::MAX);
+
+fn at(deadline: Instant, kind: TimerKind) -> Option<(Instant, TimerKind)> {
+    (deadline != NEVER).then_some((deadline, kind))
+}
+
 /// Whose deadline it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Deadline {
@@ -35,15 +42,13 @@ impl Conn {
             (Deadline::DelayedAck, if open { self.rcv.deadline() } else { None }),
             (
                 Deadline::Keepalive,
-                self.keepalive
-                    .deadline()
-                    .filter(|_| open)
-                    .map(|at| (at, TimerKind::Keepalive)),
+                if open {
+                    at(self.keepalive.deadline(), TimerKind::Keepalive)
+                } else {
+                    None
+                },
             ),
-            (
-                Deadline::FinWait2,
-                self.fin_wait2_until.map(|at| (at, TimerKind::FinWait2)),
-            ),
+            (Deadline::FinWait2, at(self.fin_wait2_until, TimerKind::FinWait2)),
         ]
     }
 

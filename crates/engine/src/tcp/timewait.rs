@@ -7,7 +7,7 @@ use super::validate::{in_window, may_answer, paws_rejects};
 use crate::drop::DropReason;
 use crate::env::Env;
 use crate::event::SocketId;
-use crate::sock::bind::{BindAddr, BindClass, Binding};
+use crate::sock::bind::PackedBinding;
 use crate::timer::{TimerHandle, TimerKey};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
@@ -33,30 +33,15 @@ pub(crate) struct Rest {
     pub(crate) last_oow_ack: u32,
     pub(crate) timer: TimerHandle,
     pub(crate) generation: u32,
-    /// The handle the connection had; generation 0: none.
-    pub(crate) sock: SocketId,
+    /// The handle it had, if the application closed it.
+    pub(crate) sock: Option<SocketId>,
     pub(crate) ts_ok: bool,
     /// FIN_WAIT_2: the peer's FIN is missing still.
     pub(crate) fin_wait2: bool,
     /// Shift of the window that ACKs show.
     pub(crate) rcv_scale: u8,
     /// The hold on the port, and its flags (Linux: `tw_reuse`, `tw_bind_node`).
-    pub(crate) bind: u8,
-}
-
-const BIND_HELD: u8 = 1;
-const BIND_EXPLICIT: u8 = 2;
-const BIND_REUSE_ADDR: u8 = 4;
-const BIND_REUSE_PORT: u8 = 8;
-
-/// A binding's flags in one byte; its address and port are the connection's.
-pub(crate) fn pack_binding(binding: Option<&Binding>) -> u8 {
-    binding.map_or(0, |b| {
-        BIND_HELD
-            | if b.explicit { BIND_EXPLICIT } else { 0 }
-            | if b.class.reuse_addr { BIND_REUSE_ADDR } else { 0 }
-            | if b.class.reuse_port { BIND_REUSE_PORT } else { 0 }
-    })
+    pub(crate) bind: PackedBinding,
 }
 
 #[derive(Clone, Copy)]
@@ -227,20 +212,6 @@ impl Rest {
         } else {
             State::TimeWait
         }
-    }
-
-    /// The hold on the port.
-    pub(crate) fn binding(&self, tuple: &Tuple) -> Option<Binding> {
-        (self.bind & BIND_HELD != 0).then_some(Binding {
-            addr: BindAddr::Ip(tuple.local_ip),
-            port: tuple.local_port,
-            explicit: self.bind & BIND_EXPLICIT != 0,
-            class: BindClass {
-                reuse_addr: self.bind & BIND_REUSE_ADDR != 0,
-                reuse_port: self.bind & BIND_REUSE_PORT != 0,
-                listen: false,
-            },
-        })
     }
 
     /// The ISN of a connection that takes this one's place: past anything the old one sent

@@ -116,7 +116,7 @@ fn the_closest_binding_gets_the_datagram() {
     let from = |a: &mut Node, b: &mut Node, port: u16| {
         a.udp.close(SocketId {
             index: a.next_sock,
-            generation: 1,
+            generation: core::num::NonZeroU32::MIN,
         });
         let sock = a.bound(&alloc::format!("10.0.0.1:{port}"));
         a.udp
@@ -245,7 +245,7 @@ fn calls_fail_with_linux_errnos() {
     let id = node.udp(Family::V4);
     let nobody = SocketId {
         index: 99,
-        generation: 3,
+        generation: core::num::NonZeroU32::MAX,
     };
     assert_eq!(
         node.udp.send(&mut node.env, id, b"x", None, None),

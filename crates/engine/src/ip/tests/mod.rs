@@ -105,7 +105,7 @@ impl Node {
         self.next_sock += 1;
         SocketId {
             index: self.next_sock,
-            generation: 1,
+            generation: core::num::NonZeroU32::MIN,
         }
     }
 
