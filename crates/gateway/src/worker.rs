@@ -148,7 +148,10 @@ impl Worker {
         for (ip, prefix, any, family) in networks(&core) {
             core.stack.add_addr(iface, ip, prefix).map_err(refused)?;
             core.stack.add_route(any, 0, None, iface).map_err(refused)?;
-            listen(&mut core, any, family).map_err(refused)?;
+            listen(&mut core, None, family).map_err(refused)?;
+            for port in [open::HTTP, open::DOMAIN] {
+                listen(&mut core, Some(SocketAddr::new(ip, port)), family).map_err(refused)?;
+            }
         }
         let udp_socket = |port: &Port| {
             let mine = port.publish.transport == Transport::Udp && index == 0;
@@ -241,6 +244,7 @@ impl Worker {
     /// Takes packets from the TUN, each followed by the engine's answers to it.
     fn receive(&mut self) {
         for _ in 0..PACKETS {
+            self.core.now = self.clock.now();
             let mut buf = std::mem::take(&mut self.rx);
             let received = self.queue.device.recv(&mut buf);
             if let Ok(Some(rx)) = received {
@@ -387,8 +391,8 @@ fn networks(core: &Core) -> Vec<(IpAddr, u8, IpAddr, Family)> {
     v4.into_iter().chain(v6).collect()
 }
 
-/// A listener that takes the SYNs to every address and port of a family.
-fn listen(core: &mut Core, any: IpAddr, family: Family) -> estab_engine::Result<()> {
+/// A listener that leaves its SYNs to us: those to `at`, or to every address that isn't the gateway's.
+fn listen(core: &mut Core, at: Option<SocketAddr>, family: Family) -> estab_engine::Result<()> {
     let id = core.stack.socket(family, Kind::Stream)?;
     core.own(id, Owner::Listener);
     let mut sock = core.sock(id)?;
@@ -396,7 +400,9 @@ fn listen(core: &mut Core, any: IpAddr, family: Family) -> estab_engine::Result<
         sock.set_option(SockOption::V6Only(true))?;
     }
     sock.set_option(SockOption::Transparent(true))?;
-    sock.bind(SocketAddr::new(any, 0))?;
+    if let Some(at) = at {
+        sock.bind(at)?;
+    }
     sock.listen(i32::from(u16::MAX))
 }
 
