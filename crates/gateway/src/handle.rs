@@ -3,6 +3,7 @@
 use crate::worker::{Inbox, Message};
 use estab_engine::proto::SockDiag;
 use estab_engine::{Instant, Stack, SysctlError};
+use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -67,5 +68,27 @@ impl GatewayHandle {
         self.ask(move |stack, _| stack.set_sysctl(&name, &value))
             .into_iter()
             .collect()
+    }
+
+    /// A sysctl's value as /proc/sys prints it; `None` when the stacks have none of that name.
+    pub fn sysctl(&self, name: &str) -> Option<String> {
+        let name = name.to_string();
+        self.ask(move |stack, _| stack.sysctl(&name)).into_iter().next()?
+    }
+
+    /// Every counter that is not zero, by nstat's name, summed over the workers. Packets that were discarded count
+    /// under their reason.
+    pub fn counters(&self) -> BTreeMap<String, u64> {
+        let all = self.ask(|stack, _| {
+            let mib = stack.counters();
+            let linux = mib.iter().map(|(counter, n)| (counter.name(), n));
+            let drops = mib.drops().map(|(reason, n)| (reason.name(), n));
+            linux.chain(drops).filter(|(_, n)| *n > 0).collect::<Vec<_>>()
+        });
+        let mut sums = BTreeMap::new();
+        for (name, n) in all.into_iter().flatten() {
+            *sums.entry(name.to_string()).or_default() += n;
+        }
+        sums
     }
 }

@@ -8,7 +8,7 @@ use crate::core::{Core, Owner, Stats};
 use crate::open::{Opening, Verdict};
 use crate::sys::{self, EDGE, EventFlags};
 use crate::table::{Key, Table, Token};
-use estab_engine::{Instant, OpenId, SendFlags, Shutdown, SockError, SocketId};
+use estab_engine::{Instant, OpenId, Readiness, SendFlags, Shutdown, SockError, SocketId};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -416,7 +416,11 @@ impl Conn {
                 }
                 continue;
             }
-            let room = sock.send_room().min(scratch.len());
+            // Asking is what makes the engine tell when there is room again, a third of the buffer at least.
+            let room = match sock.readiness().contains(Readiness::WRITABLE) {
+                true => sock.send_room().min(scratch.len()),
+                false => 0,
+            };
             if room == 0 {
                 // No write was refused; asked, the socket tells when there is room again.
                 sock.readiness();

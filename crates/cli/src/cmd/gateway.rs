@@ -178,11 +178,11 @@ impl Inspect for Running {
     }
 
     fn counters(&self) -> BTreeMap<String, u64> {
-        BTreeMap::new()
+        self.0.counters()
     }
 
-    fn sysctl(&self, _name: &str) -> Option<String> {
-        None
+    fn sysctl(&self, name: &str) -> Option<String> {
+        self.0.sysctl(name)
     }
 
     fn set_sysctl(&self, name: &str, value: &str) -> Result<(), String> {
