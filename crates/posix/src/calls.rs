@@ -276,7 +276,13 @@ pub(crate) fn splice(from: i32, to: i32, len: usize) -> Result<usize> {
     match way {
         Way::Out(pipe) => {
             let mut buf = vec![0; len.min(1 << 16)];
-            let (n, _) = recv(from, &mut buf, 0)?;
+            let n = match recv(from, &mut buf, libc::MSG_DONTWAIT) {
+                // An urgent byte out of line is nothing that splice takes, but nothing to wait for either
+                // (Linux: `tcp_splice_read`).
+                Err(Errno(libc::EAGAIN)) if on(from, |sock| Ok(sock.readiness().contains(Readiness::PRIORITY)))? => 0,
+                Err(Errno(libc::EAGAIN)) => recv(from, &mut buf, 0)?.0,
+                other => other?.0,
+            };
             pipe.lock().map_err(poisoned)?.extend(&buf[..n]);
             Ok(n)
         }

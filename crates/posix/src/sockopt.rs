@@ -102,7 +102,11 @@ pub(crate) fn set(fd: i32, level: i32, name: i32, value: &[u8]) -> Result<()> {
         }
         _ => {}
     }
-    let value = word(0).ok_or(Errno(libc::EINVAL))?;
+    let value = match value {
+        // The options of IP may be given as a byte (Linux: `do_ip_setsockopt`).
+        [byte, ..] if level == libc::IPPROTO_IP && value.len() < 4 => i32::from(*byte),
+        _ => word(0).ok_or(Errno(libc::EINVAL))?,
+    };
     if (level, name) == (libc::IPPROTO_TCP, TCP_INQ) {
         calls::now(|world| world.files.socket_mut(fd).map(|s| s.inq = value != 0))?;
     }
