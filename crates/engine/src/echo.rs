@@ -6,7 +6,7 @@
 
 use crate::dgram::{DgramSock, canonical, notify};
 use crate::env::Env;
-use crate::event::{Readiness, SocketId};
+use crate::event::SocketId;
 use crate::ip::{IcmpError, Ip, Packet, Problem, Subject, queue_echo};
 use crate::options::{RecvFlags, Shutdown, SockOption};
 use crate::rng::{Keyed, OwnMap, Rng};
@@ -202,11 +202,6 @@ impl Echo {
         sock.shutdown(how)?;
         notify(env, sock);
         Ok(())
-    }
-
-    /// poll(2)'s bits.
-    pub(crate) fn readiness(&self, id: SocketId) -> Readiness {
-        self.socks.get(&id).map_or(Readiness::default(), DgramSock::readiness)
     }
 
     /// An echo request for a foreign address, or an echo reply.

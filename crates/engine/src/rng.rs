@@ -24,6 +24,7 @@ pub(crate) enum HashKey {
     /// SYN cookies, the part that changes each minute (Linux: `syncookie_secret[1]`).
     CookieMinute,
     /// Fast Open cookies, until `tcp_fastopen_key` sets their key.
+    #[allow(dead_code)] // For Fast Open's server side.
     FastOpen,
     /// Identification of IPv4 datagrams and fragments (Linux: `ip_idents`).
     IpId,
@@ -35,10 +36,9 @@ pub(crate) enum HashKey {
 
 const HASH_KEYS: usize = HashKey::ReusePort as usize + 1;
 
-/// The random streams and the hash keys of one stack.
+/// The public random stream of one stack, and the hash keys, which the secret stream gave.
 pub(crate) struct Rng {
     public: ChaCha12Rng,
-    secret: ChaCha12Rng,
     keys: [SipHasher24; HASH_KEYS],
 }
 
@@ -50,7 +50,7 @@ impl Rng {
         let mut secret = ChaCha12Rng::from_seed(seed);
         secret.set_stream(2);
         let keys = core::array::from_fn(|_| SipHasher24::new_with_keys(secret.next_u64(), secret.next_u64()));
-        Rng { public, secret, keys }
+        Rng { public, keys }
     }
 
     /// 32 bits of the public stream.
@@ -58,27 +58,10 @@ impl Rng {
         self.public.next_u32()
     }
 
-    /// 64 bits of the public stream.
-    pub(crate) fn u64(&mut self) -> u64 {
-        self.public.next_u64()
-    }
-
     /// A number of the public stream in `0..bound`; 0 when `bound` is 0 (Linux: `get_random_u32_below`).
     pub(crate) fn below(&mut self, bound: u32) -> u32 {
         // Multiply-shift: the bias is below bound/2^32, as good as none for what this is used for.
         ((u64::from(self.u32()) * u64::from(bound)) >> 32) as u32
-    }
-
-    /// Fills `out` from the secret stream: keys, cookies.
-    pub(crate) fn secret(&mut self, out: &mut [u8]) {
-        self.secret.fill_bytes(out);
-    }
-
-    /// A 128-bit key of the secret stream.
-    pub(crate) fn secret_key(&mut self) -> [u8; 16] {
-        let mut key = [0; 16];
-        self.secret(&mut key);
-        key
     }
 
     /// SipHash-2-4 of `bytes` under the secret for `key`.
@@ -204,21 +187,10 @@ mod tests {
         let mut a = Rng::new([7; 32]);
         let mut b = Rng::new([7; 32]);
         let mut c = Rng::new([8; 32]);
-        assert_eq!(a.u64(), b.u64());
-        assert_ne!(a.u64(), c.u64());
-        assert_eq!(a.secret_key(), b.secret_key());
+        assert_eq!(a.u32(), b.u32());
+        assert_ne!(a.u32(), c.u32());
         assert_eq!(a.siphash(HashKey::Isn, b"x"), b.siphash(HashKey::Isn, b"x"));
         assert_ne!(a.siphash(HashKey::Isn, b"x"), a.siphash(HashKey::Cookie, b"x"));
-    }
-
-    #[test]
-    fn reading_the_public_stream_leaves_the_secret_one_alone() {
-        let mut a = Rng::new([7; 32]);
-        let mut b = Rng::new([7; 32]);
-        (0..100).for_each(|_| {
-            a.u32();
-        });
-        assert_eq!(a.secret_key(), b.secret_key());
     }
 
     #[test]

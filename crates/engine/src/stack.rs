@@ -141,8 +141,8 @@ impl Stack {
             if transmit.iface != ip::LOOPBACK {
                 return Some(transmit);
             }
-            let packet = Vec::from(buf.get(..transmit.len)?);
-            self.handle_packet(now, ip::LOOPBACK, &packet, Ip::looped(&transmit));
+            let packet = buf.get(..transmit.len)?;
+            self.handle_packet(now, ip::LOOPBACK, packet, Ip::looped(&transmit));
         }
     }
 
@@ -270,7 +270,7 @@ impl Stack {
 
     /// Bytes of memory held by connections: buffers and tables.
     pub fn memory_used(&self) -> u64 {
-        self.tcp.memory() + self.socks.memory() + self.env.ip.memory()
+        self.tcp.memory() + self.udp.memory() + self.socks.memory() + self.env.ip.memory()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::dgram::{DgramSock, canonical, notify, truesize, unspecified};
 use crate::env::Env;
-use crate::event::{Readiness, SocketId};
+use crate::event::SocketId;
 use crate::ip::{HeaderSpec, IcmpError, IcmpKind, Ip, Packet, Problem, Subject};
 use crate::options::{RecvFlags, Shutdown, SockOption};
 use crate::rng::{Ends, HashKey, Keyed, OwnMap, Rng};
@@ -144,7 +144,7 @@ impl Udp {
                 (false, false) => other_ip == ip,
                 (false, true) => other.listens_on(ip),
                 (true, false) => takes_family(me, other_ip),
-                (true, true) => me.family == other.family || takes_v4(me) && takes_v4(other),
+                (true, true) => me.family == other.family || hears_v4(me) && hears_v4(other),
             };
             !shared && overlap
         })
@@ -331,11 +331,6 @@ impl Udp {
         Ok(())
     }
 
-    /// poll(2)'s bits.
-    pub(crate) fn readiness(&self, id: SocketId) -> Readiness {
-        self.socks.get(&id).map_or(Readiness::default(), DgramSock::readiness)
-    }
-
     /// A datagram arrives (Linux: `__udp4_lib_rcv`, `__udp6_lib_rcv`).
     pub(crate) fn input(&mut self, env: &mut Env, packet: &Packet<'_>) {
         let v4 = packet.src.is_ipv4();
@@ -365,7 +360,7 @@ impl Udp {
 
     fn datagram(&mut self, env: &mut Env, packet: &Packet<'_>, src: SocketAddr, dst: SocketAddr, data: &[u8]) {
         if packet.multicast {
-            return self.to_many(env, packet, src, dst, data);
+            return self.deliver_to_all(env, packet, src, dst, data);
         }
         match self.find(env, packet, src, dst) {
             Some(id) => self.enqueue(env, id, src, dst, data),
@@ -432,7 +427,7 @@ impl Udp {
     }
 
     /// Broadcast and multicast go to every socket that listens there (Linux: `__udp4_lib_mcast_deliver`).
-    fn to_many(&mut self, env: &mut Env, packet: &Packet<'_>, src: SocketAddr, dst: SocketAddr, data: &[u8]) {
+    fn deliver_to_all(&mut self, env: &mut Env, packet: &Packet<'_>, src: SocketAddr, dst: SocketAddr, data: &[u8]) {
         // Nobody can join a group here: its members are those of all hosts, and who is bound to it.
         let joined = env.ip.is_broadcast(dst.ip()) || is_all_hosts(dst.ip());
         let heard = |sock: &&DgramSock| {
@@ -540,13 +535,13 @@ fn is_all_hosts(ip: IpAddr) -> bool {
     }
 }
 
-fn takes_v4(sock: &DgramSock) -> bool {
+fn hears_v4(sock: &DgramSock) -> bool {
     sock.family == Family::V4 || !sock.opts.v6only
 }
 
 fn takes_family(sock: &DgramSock, ip: IpAddr) -> bool {
     match ip {
-        IpAddr::V4(_) => takes_v4(sock),
+        IpAddr::V4(_) => hears_v4(sock),
         IpAddr::V6(_) => sock.family == Family::V6,
     }
 }

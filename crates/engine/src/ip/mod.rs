@@ -22,7 +22,7 @@ mod route;
 
 pub(crate) use icmp::{IcmpError, IcmpKind, queue_echo};
 pub(crate) use icmp_out::{Problem, Subject};
-pub(crate) use output::{HeaderSpec, copy_payload};
+pub(crate) use output::HeaderSpec;
 pub(crate) use reply::{ReplyOptions, TcpReply};
 pub(crate) use route::Route;
 

@@ -9,7 +9,7 @@ use crate::{CsumTx, DropReason, Medium, Result, SockError, Transmit};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use estab_proto::Counter;
-use estab_wire::checksum::{Sum, copy_and_sum};
+use estab_wire::checksum::Sum;
 use estab_wire::ip::{Fragment, ipv4, ipv6, protocol};
 use estab_wire::{ethernet, tcp};
 
@@ -70,23 +70,12 @@ impl Idents {
 }
 
 impl Ip {
-    /// Writes one packet to `buf`: the link's header if it has one, the IP header, and what `write` puts behind it
-    /// (its length; `None`: the room is too small). The checksum is the writer's matter.
+    /// Writes one TCP packet to `buf`: the link's header if it has one, IP and TCP headers, options and payload, the
+    /// checksum included (or left to the device, if it takes them). `fill` copies the payload and returns its sum, which
+    /// is only looked at when its second argument says so. `gso`: the payload is to be cut into segments of that many
+    /// bytes.
     ///
     /// `None`: nothing to send now. The packet waits for its neighbour's address, or was dropped and counted.
-    pub(crate) fn emit(
-        env: &mut Env,
-        buf: &mut [u8],
-        route: &Route,
-        spec: &HeaderSpec,
-        write: impl FnOnce(&mut [u8]) -> Option<usize>,
-    ) -> Option<Transmit> {
-        Ip::emit_offloaded(env, buf, route, spec, None, None, write)
-    }
-
-    /// Writes one TCP packet: headers, options and payload, checksum included (or left to the device, if it takes
-    /// them). `fill` copies the payload and returns its sum, which is only looked at when its second argument says
-    /// so. `gso`: the payload is to be cut into segments of that many bytes.
     #[allow(clippy::too_many_arguments)] // One packet's parts; a struct of them would be built for every packet.
     pub(crate) fn emit_tcp(
         env: &mut Env,
@@ -99,36 +88,22 @@ impl Ip {
         gso: Option<u16>,
         fill: impl FnOnce(&mut [u8], bool) -> Sum,
     ) -> Option<Transmit> {
-        let offload = route.csum_offload;
-        let partial = offload.then_some(tcp::CHECKSUM_OFFSET as u16);
-        Ip::emit_offloaded(env, buf, route, spec, partial, gso, |area| {
+        let v4 = spec.dst.is_ipv4();
+        let link = Ip::link_len(env, route);
+        let partial = route.csum_offload;
+        let write = |area: &mut [u8]| {
             let header_len = header.write(area, options)?;
             let (head, rest) = area.split_at_mut(header_len);
-            let sum = fill(rest.get_mut(..payload_len)?, !offload);
-            if offload {
+            let sum = fill(rest.get_mut(..payload_len)?, !partial);
+            if partial {
                 tcp::set_partial_checksum(head, spec.src, spec.dst, header_len + payload_len);
             } else {
                 tcp::set_checksum(head, spec.src, spec.dst, sum, payload_len);
             }
             Some(header_len + payload_len)
-        })
-    }
-
-    /// `partial`: the offset in the transport header of a checksum that the device is to finish.
-    fn emit_offloaded(
-        env: &mut Env,
-        buf: &mut [u8],
-        route: &Route,
-        spec: &HeaderSpec,
-        partial: Option<u16>,
-        gso: Option<u16>,
-        write: impl FnOnce(&mut [u8]) -> Option<usize>,
-    ) -> Option<Transmit> {
-        let v4 = spec.dst.is_ipv4();
-        let link = Ip::link_len(env, route);
-        let start = link + header_len(v4);
+        };
         let written = buf
-            .get_mut(start..)
+            .get_mut(link + header_len(v4)..)
             .and_then(write)
             .and_then(|len| Ip::write_header(env, &mut buf[link..], route, spec, len).map(|header| header + len));
         let Some(len) = written else {
@@ -139,7 +114,7 @@ impl Ip {
         };
         count_out(env, v4, len);
         let offload = Offload {
-            csum: partial.map(|offset| (header_len(v4) as u16, offset)),
+            csum: partial.then_some((header_len(v4) as u16, tcp::CHECKSUM_OFFSET as u16)),
             gso,
         };
         Ip::to_link(env, buf, route, len, offload)
@@ -328,11 +303,6 @@ impl Ip {
             },
         })
     }
-
-    /// How much a transport may put behind an IP header on this route.
-    pub(crate) fn payload_room(route: &Route, v4: bool) -> usize {
-        (route.mtu as usize).saturating_sub(header_len(v4))
-    }
 }
 
 fn ttl(env: &Env, spec: &HeaderSpec) -> u8 {
@@ -354,14 +324,4 @@ fn count_out(env: &mut Env, v4: bool, len: usize) {
         .inc(version(v4, Counter::IpOutTransmits, Counter::Ip6OutTransmits));
     env.mib
         .add(version(v4, Counter::IpExtOutOctets, Counter::Ip6OutOctets), len as u64);
-}
-
-/// Copies `src` behind the headers and sums it: what [`Ip::emit_tcp`]'s `fill` does for a payload in one piece.
-pub(crate) fn copy_payload(dst: &mut [u8], src: &[u8], sum: bool) -> Sum {
-    if sum {
-        return copy_and_sum(dst, src);
-    }
-    let len = dst.len().min(src.len());
-    dst[..len].copy_from_slice(&src[..len]);
-    Sum::new()
 }

@@ -53,12 +53,12 @@ fn readable_is_told_on_the_edge() {
             .send(&mut a.env, client, b"x", None, Some(at("10.0.0.2:53")))
             .unwrap();
     }
-    assert_eq!(b.udp.readiness(server), Readiness::WRITABLE);
+    assert_eq!(b.udp.get(server).unwrap().readiness(), Readiness::WRITABLE);
     link(&mut a, &mut b);
-    assert!(b.udp.readiness(server).contains(Readiness::READABLE));
+    assert!(b.udp.get(server).unwrap().readiness().contains(Readiness::READABLE));
     assert_eq!(b.told(), [server]);
     while b.recv(server).is_some() {}
-    assert_eq!(b.udp.readiness(server), Readiness::WRITABLE);
+    assert_eq!(b.udp.get(server).unwrap().readiness(), Readiness::WRITABLE);
 }
 
 #[test]
