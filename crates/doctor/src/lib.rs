@@ -9,4 +9,5 @@ pub mod kernel;
 pub mod sample;
 pub mod socket;
 pub mod ss;
+pub mod states;
 pub mod sysctl_check;

@@ -4,6 +4,8 @@ use estab_doctor::census::Census;
 use estab_doctor::filter::Filter;
 use estab_doctor::socket::Socket;
 use estab_doctor::ss::{Select, View, render};
+use estab_doctor::states::{ARROWS, diagram};
+use estab_proto::state::allowed;
 use estab_proto::{SockDiag, State, TcpInfo, TimerInfo, TimerKind};
 
 fn socket(state: State, local: &str, remote: &str) -> SockDiag {
@@ -116,4 +118,23 @@ fn the_census_prints_what_netstat_and_awk_print() {
     assert_eq!(census.to_string(), "LISTEN 1\nESTABLISHED 1\nTIME_WAIT 1\n");
     assert_eq!(census.count(State::Closed), 0, "a UDP socket is no TCP state");
     assert_eq!(census.total(), 3);
+}
+
+#[test]
+fn the_diagram_has_every_state_with_its_count_and_only_arrows_of_the_table() {
+    for (from, on, to) in ARROWS {
+        assert!(allowed(from, on, to), "{from} {on:?} {to}");
+    }
+    let mut census = Census::default();
+    for (state, n) in State::ALL.into_iter().zip(1..) {
+        census.add_many(state, n * 1_111);
+    }
+    insta::assert_snapshot!(diagram(&census));
+}
+
+#[test]
+fn a_census_goes_through_json() {
+    let census = Census::of(&sockets());
+    let json = serde_json::to_string(&census).unwrap();
+    assert_eq!(serde_json::from_str::<Census>(&json).unwrap(), census);
 }

@@ -23,7 +23,7 @@ fn bound(case: Case<'_>) -> Option<Finding> {
     Finding::new(
         "tcp-mem",
         severity,
-        format!("TCP's buffers take {} MiB, {} % of their bound", used * PAGE >> 20, percent(used, most)),
+        format!("TCP's buffers take {} MiB, {} % of their bound", (used * PAGE) >> 20, percent(used, most)),
     )
     .seen(format!("{used} pages of 4 KiB; tcp_mem: pressure from {pressure}, at most {most}"))
     .cause(
