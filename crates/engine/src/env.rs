@@ -18,6 +18,8 @@ use estab_proto::{TraceEvent, TraceKind};
 pub(crate) struct Env {
     /// The time of the call being served.
     pub(crate) now: Instant,
+    /// When the stack was made.
+    pub(crate) started: Instant,
     /// Seconds since 1970 at `Instant::ZERO`.
     pub(crate) unix_time: u64,
     /// The knobs; fields are the last component of Linux's names (`env.sysctl.tcp_syn_retries`).
@@ -50,6 +52,7 @@ impl Env {
         let mut rng = Rng::new(config.seed);
         Env {
             now,
+            started: now,
             unix_time: config.unix_time,
             sysctl: Sysctls::with_memory(config.memory),
             mib: Mib::new(),
@@ -63,11 +66,6 @@ impl Env {
             orphans: 0,
             trace: None,
         }
-    }
-
-    /// Milliseconds of our clock, which wrap: Linux's `tcp_jiffies32`, and what timestamps count.
-    pub(crate) fn now_ms(&self) -> u32 {
-        self.now.millis() as u32
     }
 
     /// What a connection's receiver works with.

@@ -73,7 +73,7 @@ impl Stack {
         let env = Env::new(now, config);
         Stack {
             socks: SockTable::new(),
-            tcp: Tcp::new(),
+            tcp: Tcp::new(&env),
             udp: Udp::new(&env.rng),
             echo: Echo::new(&env.rng),
             env,
@@ -253,6 +253,20 @@ impl Stack {
         &self.env.sysctl
     }
 
+    /// The TIME_WAITs as text, for [`restore_timewaits`](Self::restore_timewaits) of a stack that takes over the same addresses: no
+    /// old segment is then taken for a new one (RFC 9293 §3.4.3).
+    pub fn save_timewaits(&mut self, now: Instant) -> String {
+        self.env.now = now;
+        self.tcp.save_timewaits(&self.env)
+    }
+
+    /// Takes over the TIME_WAITs a predecessor saved, as far as their time has not run out by `Config::unix_time`'s calendar;
+    /// how many. `None`: the text is not of this version.
+    pub fn restore_timewaits(&mut self, now: Instant, text: &str) -> Option<usize> {
+        self.env.now = now;
+        self.tcp.restore_timewaits(&mut self.env, text)
+    }
+
     /// All sockets; requests and TIME_WAITs included.
     pub fn diag(&self, now: Instant) -> Box<dyn Iterator<Item = SockDiag> + '_> {
         Box::new(self.tcp_diag(now).chain(self.dgram_diag()))
@@ -304,6 +318,24 @@ impl Sock<'_> {
             true => self.stack.tcp_connect(self.id, addr),
             false => self.stack.dgram_connect(self.id, addr),
         }
+    }
+
+    /// Turns a listener into an active open, as RFC 9293 §3.10.1 lets one; a BSD connect(2) on it is EISCONN, as on Linux.
+    pub fn connect_listener(&mut self, addr: SocketAddr) -> Result<()> {
+        match self.stream {
+            true => self.stack.tcp_reopen(self.id, addr),
+            false => Err(SockError::EOPNOTSUPP),
+        }
+    }
+
+    /// SIOCATMARK: the next read begins at the urgent mark.
+    pub fn at_mark(&self) -> bool {
+        self.stack.tcp_at_mark(self.id)
+    }
+
+    /// Bytes written and not sent yet (SIOCOUTQNSD).
+    pub fn send_unsent(&self) -> usize {
+        self.stack.tcp_send_unsent(self.id)
     }
 
     /// accept(2): the oldest connection of the queue and its peer; EAGAIN when there is none.

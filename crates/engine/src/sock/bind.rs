@@ -228,11 +228,6 @@ impl BindTable {
         self.ports.get(&port).is_some_and(|used| used.explicit > 0)
     }
 
-    /// Nobody holds the port.
-    pub(crate) fn is_free(&self, port: u16) -> bool {
-        !self.ports.contains_key(&port)
-    }
-
     /// Adds a hold.
     pub(crate) fn hold(&mut self, binding: &Binding) {
         let used = self.ports.entry(binding.port).or_default();

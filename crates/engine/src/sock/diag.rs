@@ -25,8 +25,7 @@ impl Conn {
         self.rcv.info(env.now, &mut info);
         let opening = self.opening.as_deref();
         let scaled = self.rcv_scale.bits() > 0 || self.snd_scale.bits() > 0;
-        info.options = 0
-            | if self.ts.ok { OPT_TIMESTAMPS } else { 0 }
+        info.options = if self.ts.ok { OPT_TIMESTAMPS } else { 0 }
             | if self.sack_ok { OPT_SACK } else { 0 }
             | if scaled { OPT_WSCALE } else { 0 }
             | if self.ecn_ok { OPT_ECN } else { 0 };

@@ -145,6 +145,19 @@ impl Stack {
     }
 
     pub(crate) fn tcp_connect(&mut self, id: SocketId, addr: SocketAddr) -> Result<()> {
+        self.active_open(id, addr, State::Closed)
+    }
+
+    /// LISTEN to SYN_SENT (RFC 9293 §3.10.1): what the listener's queues held is gone as by close.
+    pub(crate) fn tcp_reopen(&mut self, id: SocketId, addr: SocketAddr) -> Result<()> {
+        let Which::Listener(_) = self.which(id)? else {
+            return Err(SockError::EINVAL);
+        };
+        self.tcp_shutdown(id, Shutdown::Both)?;
+        self.active_open(id, addr, State::Listen)
+    }
+
+    fn active_open(&mut self, id: SocketId, addr: SocketAddr, from: State) -> Result<()> {
         match self.which(id)? {
             Which::Listener(_) => return Err(SockError::EISCONN),
             Which::Conn(i) => {
@@ -176,7 +189,7 @@ impl Stack {
         }
         let index = self
             .tcp
-            .connect(&mut self.env, family, idle.opts.clone(), idle.binding, remote)?;
+            .connect(&mut self.env, family, idle.opts.clone(), idle.binding, remote, from)?;
         slot.body = Body::Conn(index);
         self.tcp.conns[index as usize].sock = Some(id);
         self.tcp.settle(&mut self.env, index);
@@ -317,6 +330,14 @@ impl Stack {
 
     pub(crate) fn tcp_send_queued(&self, id: SocketId) -> usize {
         self.conn(id).map_or(0, |c| c.snd.queued() as usize)
+    }
+
+    pub(crate) fn tcp_send_unsent(&self, id: SocketId) -> usize {
+        self.conn(id).map_or(0, |c| c.snd.unsent() as usize)
+    }
+
+    pub(crate) fn tcp_at_mark(&self, id: SocketId) -> bool {
+        self.conn(id).is_some_and(|c| c.rcv.at_mark())
     }
 
     pub(crate) fn tcp_shutdown(&mut self, id: SocketId, how: Shutdown) -> Result<()> {

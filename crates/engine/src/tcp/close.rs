@@ -4,6 +4,7 @@
 use super::conn::Conn;
 use super::timers::NEVER;
 use super::timewait::two_msl;
+use crate::buf::Memory;
 use crate::env::Env;
 use crate::{Result, Shutdown, SockError};
 use core::time::Duration;
@@ -40,7 +41,7 @@ impl Conn {
         fin.max(self.three_and_a_half_rto())
     }
 
-    fn three_and_a_half_rto(&self) -> Duration {
+    pub(super) fn three_and_a_half_rto(&self) -> Duration {
         self.snd.rto() * 7 / 2
     }
 
@@ -267,7 +268,7 @@ impl Conn {
             self.orphan_in_fin_wait2(env, Counter::TcpExtTCPAbortOnLinger);
         }
         if self.state != State::Closed && self.fate == Fate::Stay {
-            if env.orphans >= env.sysctl.tcp_max_orphans {
+            if env.orphans >= env.sysctl.tcp_max_orphans || env.memory == Memory::Exhausted {
                 env.mib.inc(Counter::TcpExtTCPAbortOnMemory);
                 self.send_active_reset(env);
                 return self.finish(env, abort_trigger(self.state));

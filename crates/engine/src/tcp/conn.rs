@@ -131,6 +131,8 @@ pub(crate) struct Conn {
     pub(crate) generation: u32,
     pub(crate) hash: u32,
     pub(crate) timer: TimerHandle,
+    /// What its buffers were charged when last looked at.
+    pub(crate) last_charged: u32,
     pub(crate) segs_in: u32,
     pub(crate) segs_out: u32,
 }
@@ -164,6 +166,21 @@ impl Conn {
         if let Some(sock) = self.sock {
             env.events.ready(sock);
         }
+    }
+
+    /// What its buffers are charged (Linux: `sk_rmem_alloc`, `sk_wmem_queued`).
+    pub(crate) fn charged(&self) -> u32 {
+        let unsent = (self.snd.sndbuf() as usize).saturating_sub(self.snd.room()) as u32;
+        self.rcv.rmem().0.saturating_add(unsent)
+    }
+
+    /// Tells the sender how much the receiver's SACK blocks take from each segment.
+    pub(crate) fn make_room_for_sacks(&mut self) {
+        let bytes = match self.rcv.sack_count() {
+            0 => 0,
+            n => 4 + 8 * n as u8,
+        };
+        self.snd.set_extra_options(bytes);
     }
 
     /// "Segment arrives".
@@ -201,6 +218,7 @@ impl Conn {
         let text = self.data_arrives(env, segment);
         self.leave_fin_wait1(env);
         if self.fate == Fate::Stay {
+            self.make_room_for_sacks();
             self.snd.push(env);
         }
         text
@@ -396,6 +414,7 @@ impl Conn {
             generation: new.generation,
             hash: new.hash,
             timer: TimerHandle::NONE,
+            last_charged: 0,
             segs_in: 0,
             segs_out: 0,
         })

@@ -133,6 +133,12 @@ impl Conn {
         let Some(opening) = self.opening.as_mut() else {
             return;
         };
+        if opening.first_sent.is_none() {
+            // The quiet time is over.
+            opening.due = true;
+            opening.deadline = None;
+            return;
+        }
         let retries = opening.retries;
         let linear = match opening.passive {
             true => 0,
@@ -369,6 +375,7 @@ impl Conn {
 
 impl Tcp {
     /// Starts an active open from what a socket was bound to (Linux: `tcp_v4_connect`): the new connection's index.
+    /// `from`: CLOSED, or LISTEN where RFC 9293 §3.10.1 lets a listener open.
     pub(crate) fn connect(
         &mut self,
         env: &mut Env,
@@ -376,6 +383,7 @@ impl Tcp {
         opts: Arc<SockOpts>,
         bound: Option<Binding>,
         remote: SocketAddr,
+        from: State,
     ) -> crate::Result<u32> {
         if remote.ip().is_multicast() || env.ip.is_broadcast(remote.ip()) {
             return Err(SockError::ENETUNREACH);
@@ -426,6 +434,7 @@ impl Tcp {
         let (buf, locked) = rcvbuf(env, &opts);
         let scaling = env.sysctl.tcp_window_scaling != 0;
         let window = InitialWindow::select(&env.sysctl, buf, locked, mss, opts.window_clamp, scaling);
+        let quiet = super::quiet::quiet_until(env);
         let opening = Opening {
             iss,
             mss,
@@ -434,12 +443,12 @@ impl Tcp {
             ts: env.sysctl.tcp_timestamps != 0,
             ecn: env.sysctl.tcp_ecn == 1,
             window,
-            due: true,
+            due: quiet.is_none(),
             retries: 0,
             backoff: 0,
             first_sent: None,
             last_sent: None,
-            deadline: None,
+            deadline: quiet,
             passive: false,
         };
         let generation = self.next_generation();
@@ -448,7 +457,7 @@ impl Tcp {
             env,
             NewConn {
                 tuple,
-                state: State::Closed,
+                state: from,
                 family,
                 opts,
                 binding: Some(binding),
@@ -463,7 +472,12 @@ impl Tcp {
             conn.ts.recent = legacy.ts_recent;
             conn.ts.stamp = legacy.ts_stamp;
         }
-        conn.move_to(env, State::SynSent, Trigger::ActiveOpen);
+        let on = if from == State::Listen {
+            Trigger::Send
+        } else {
+            Trigger::ActiveOpen
+        };
+        conn.move_to(env, State::SynSent, on);
         env.mib.inc(Counter::TcpActiveOpens);
         let index = self.conns.insert(conn) as u32;
         self.demux.insert(hash, Object::Conn(index));

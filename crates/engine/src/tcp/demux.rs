@@ -171,6 +171,6 @@ impl Demux {
 /// `reciprocal_scale(hash, len)`: spreads evenly without a division.
 fn pick(group: &Group, hash: u32) -> Option<u32> {
     group
-        .get((u64::from(hash) * group.len() as u64 >> 32) as usize)
+        .get(((u64::from(hash) * group.len() as u64) >> 32) as usize)
         .copied()
 }

@@ -107,11 +107,10 @@ impl Conn {
         if !self.may_send() {
             return None;
         }
-        let v4 = self.tuple.local_ip.is_ipv4();
-        let headers = fixed_headers(v4) + 40;
-        let mss = u32::from(self.snd.mss());
-        let most = route.gso_max_size.min(room as u32).saturating_sub(headers).max(mss);
-        if let Some(out) = self.next_segment_of_sender(env, most, self.snd.mss()) {
+        let headers = fixed_headers(self.tuple.local_ip.is_ipv4()) + self.options_len();
+        let mss = route.mtu.saturating_sub(headers).clamp(1, 0xffff) as u16;
+        let most = route.gso_max_size.min(room as u32).saturating_sub(headers);
+        if let Some(out) = self.next_segment_of_sender(env, most.max(u32::from(mss)), mss) {
             return Some(out);
         }
         if core::mem::take(&mut self.probe_now) {
@@ -125,6 +124,16 @@ impl Conn {
             return Some(self.dataless(env, seq, TcpFlags::ACK));
         }
         None
+    }
+
+    /// Bytes of options that the next segment carries.
+    fn options_len(&self) -> u32 {
+        let most = if self.ts.ok { 3 } else { 4 };
+        let sacks = match self.rcv.sack_count().min(most) {
+            0 => 0,
+            n => 4 + 8 * n as u32,
+        };
+        sacks + if self.ts.ok { 12 } else { 0 }
     }
 
     fn next_segment_of_sender(&mut self, env: &mut Env, max_payload: u32, mss: u16) -> Option<Out> {

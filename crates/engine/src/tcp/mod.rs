@@ -13,6 +13,8 @@
 //! | 9293 §3.6 | close, half-close, orphans | `close.rs` |
 //! | 9293 §3.6.1, 1337, 6191 | TIME_WAIT | `timewait.rs` |
 //! | 6528 | initial sequence numbers, timestamp offsets | `isn.rs` |
+//! | 9293 §3.4.3 | quiet time, TIME_WAITs kept over a restart | `quiet.rs` |
+//! | – | what is remembered of hosts | `peers.rs` |
 //! | 1122 §4.2.3.6 | keepalive | `keepalive.rs` |
 //! | 5927 | ICMP errors | `icmp.rs` |
 //! | – | a connection's deadlines | `timers.rs` |
@@ -32,7 +34,9 @@ mod keepalive;
 pub(crate) mod listen;
 pub(crate) mod loss;
 mod passive;
+pub(crate) mod peers;
 pub(crate) mod ports;
+pub(crate) mod quiet;
 pub(crate) mod rcv;
 mod reset;
 pub(crate) mod segment;
@@ -43,6 +47,7 @@ pub(crate) mod timewait;
 mod transparent;
 pub(crate) mod validate;
 
+use crate::buf::Memory;
 use crate::drop::DropReason;
 use crate::env::Env;
 use crate::event::{Event, SocketId};
@@ -58,6 +63,7 @@ use demux::{Demux, Object, Tuple};
 use estab_proto::state::Trigger;
 use estab_proto::{Counter, State, TraceKind};
 use listen::Listener;
+use peers::Peers;
 use segment::Segment;
 use slab::Slab;
 use synq::Request;
@@ -99,10 +105,13 @@ pub(crate) struct Tcp {
     held: u32,
     generation: u32,
     ports: ports::Perturbation,
+    pub(crate) peers: Peers,
+    /// What all buffers are charged, in bytes (Linux: `tcp_memory_allocated`).
+    charged: u64,
 }
 
 impl Tcp {
-    pub(crate) fn new() -> Tcp {
+    pub(crate) fn new(env: &Env) -> Tcp {
         Tcp {
             demux: Demux::default(),
             binds: BindTable::default(),
@@ -114,6 +123,8 @@ impl Tcp {
             held: 0,
             generation: 0,
             ports: ports::Perturbation::default(),
+            peers: Peers::new(env.rng.keyed()),
+            charged: 0,
         }
     }
 
@@ -148,6 +159,9 @@ impl Tcp {
                 return env.mib.drop(reason);
             }
         };
+        if quiet::quiet_until(env).is_some() {
+            return env.mib.drop(DropReason::TcpQuietTime);
+        }
         env.trace(segment.local, segment.remote, || TraceKind::Received(segment.trace()));
         if let Err(reject) = self.dispatch(env, &segment) {
             env.mib.drop(reject.reason);
@@ -275,6 +289,10 @@ impl Tcp {
             self.free(env, index);
             return;
         }
+        let charged = conn.charged();
+        self.charged =
+            self.charged + u64::from(charged) - u64::from(core::mem::replace(&mut conn.last_charged, charged));
+        update_memory(env, self.charged);
         if conn.snd.take_writable() {
             conn.notify(env);
         }
@@ -294,7 +312,10 @@ impl Tcp {
         }
         let bind = core::mem::take(&mut conn.binding);
         let binding = bind.unpack(conn.tuple.local());
-        let Fate::TimeWait { fin_wait2, life } = fate else {
+        if conn.was_open && conn.snd.srtt().is_some() && env.sysctl.tcp_no_metrics_save == 0 {
+            self.peers.prove(conn.tuple.remote_ip);
+        }
+        let Fate::TimeWait { fin_wait2, mut life } = fate else {
             if let Some(binding) = binding {
                 self.binds.release(&binding);
             }
@@ -317,6 +338,11 @@ impl Tcp {
             bind,
         };
         let (tuple, hash) = (conn.tuple, conn.hash);
+        if env.sysctl.tcp_tw_recycle != 0 && entry.ts_ok {
+            // As before Linux 4.12: the host's timestamps stand in for the wait.
+            self.peers.remember(tuple.remote_ip, entry.ts_recent, entry.ts_stamp);
+            life = conn.three_and_a_half_rto();
+        }
         // What the application still holds is a socket in CLOSED.
         conn.state = State::Closed;
         if self.timewaits.len() < env.sysctl.tcp_max_tw_buckets as usize {
@@ -339,6 +365,7 @@ impl Tcp {
             return;
         };
         env.timers.cancel(&mut conn.timer);
+        self.charged -= u64::from(conn.last_charged);
         conn.rcv.release(&mut env.rcv());
         tell_closed(env, conn.closed);
         if self.conns.is_empty() && self.conns.capacity() > 64 {
@@ -378,7 +405,11 @@ impl Tcp {
             .iter()
             .map(|(_, l)| size_of::<Listener>() + l.accept.capacity() * 4)
             .sum();
-        (conns + requests + listeners) as u64 + self.timewaits.memory() + self.demux.memory() + self.binds.memory()
+        (conns + requests + listeners) as u64
+            + self.timewaits.memory()
+            + self.peers.memory()
+            + self.demux.memory()
+            + self.binds.memory()
     }
 
     /// Whether an IP packet belongs to something of ours: see `Stack::owns`.
@@ -390,6 +421,22 @@ impl Tcp {
         let tuple = Tuple::new(local, SocketAddr::new(packet.src, segment.src_port));
         let hash = Demux::hash(env, &tuple);
         self.find(hash, &tuple).is_some() || self.demux.listener(local.ip(), local.port(), hash).is_some()
+    }
+}
+
+/// How TCP stands with its memory, by `tcp_mem`'s three marks (Linux: `__sk_mem_raise_allocated`).
+fn update_memory(env: &mut Env, charged: u64) {
+    let [low, pressure, high] = env.sysctl.tcp_mem.map(|pages| pages.saturating_mul(4096));
+    let was = env.memory;
+    env.memory = if charged > high {
+        Memory::Exhausted
+    } else if charged > pressure || (was != Memory::Plenty && charged > low) {
+        Memory::Pressure
+    } else {
+        Memory::Plenty
+    };
+    if was == Memory::Plenty && env.memory != Memory::Plenty {
+        env.mib.inc(Counter::TcpExtTCPMemoryPressures);
     }
 }
 

@@ -146,10 +146,19 @@ impl Tcp {
             env.mib.inc(Counter::TcpExtListenDrops);
             return Err(DropReason::TcpListenOverflow.into());
         }
+        if let Some(ts) = segment.options.timestamps
+            && env.sysctl.tcp_tw_recycle != 0
+            && isn.is_none()
+            && self.peers.recycle_rejects(env, segment.remote.ip(), ts.val)
+        {
+            env.mib.inc(Counter::TcpExtPAWSPassive);
+            env.mib.inc(Counter::TcpExtListenDrops);
+            return Err(DropReason::TcpTwRecycle.into());
+        }
         if !want_cookie && isn.is_none() && cookies == 0 {
-            // The last quarter is for peers that proved themselves before; none are remembered yet.
+            // The last quarter is for peers that proved themselves before.
             let most = env.sysctl.tcp_max_syn_backlog;
-            if most.saturating_sub(listener.requests) < most >> 2 {
+            if most.saturating_sub(listener.requests) < most >> 2 && !self.peers.is_proven(segment.remote.ip()) {
                 env.mib.inc(Counter::TcpExtListenDrops);
                 return Err(DropReason::TcpReqQueueFull.into());
             }
@@ -528,7 +537,6 @@ pub(super) fn make_request(
         irs: segment.seq,
         iss: isn::isn(env, local, remote),
         mss: super::peer_mss(asked.mss, tuple.remote_ip, opts.maxseg),
-        peer_window: segment.window.0,
         window: window.rcv_wnd,
         sack_ok: asked.sack && env.sysctl.tcp_sack != 0,
         ts_ok,

@@ -12,7 +12,6 @@ use crate::iface::IfaceId;
 use crate::timer::TimerHandle;
 use core::time::Duration;
 use estab_proto::{Counter, SeqNum, TcpFlags};
-use estab_wire::tcp::{Options, Timestamps};
 
 /// TCP_TIMEOUT_INIT: the first SYN-ACK timeout (RFC 6298 §2.1).
 pub(crate) const TIMEOUT_INIT: Duration = Duration::from_secs(1);
@@ -34,8 +33,6 @@ pub(crate) struct Request {
     pub(crate) iss: SeqNum,
     /// The peer's MSS option, or the default without one.
     pub(crate) mss: u16,
-    /// The SYN's window.
-    pub(crate) peer_window: u16,
     /// The window our SYN-ACK offers.
     pub(crate) window: u32,
     pub(crate) sack_ok: bool,
@@ -90,20 +87,6 @@ impl Request {
     pub(crate) fn timeout(&self, env: &Env) -> Duration {
         let max = Duration::from_millis(env.sysctl.tcp_rto_max_ms.into());
         TIMEOUT_INIT.saturating_mul(1 << self.timeouts.min(16)).min(max)
-    }
-
-    /// The SYN-ACK's options.
-    pub(crate) fn options(&self, env: &Env, mss: u16) -> Options {
-        Options {
-            mss: Some(mss),
-            window_scale: (self.peer_scale != NO_SCALE).then_some(self.own_scale),
-            sack_permitted: self.sack_ok,
-            timestamps: self.ts_ok.then(|| Timestamps {
-                val: super::clock_ms(env).wrapping_add(self.ts_offset),
-                ecr: self.ts_recent,
-            }),
-            ..Options::default()
-        }
     }
 
     /// The SYN-ACK's control bits.
