@@ -259,8 +259,11 @@ impl Conn {
             len,
             out.gso,
             |area, sum| {
+                if sum {
+                    return snd.copy_payload_sum(seq, area);
+                }
                 snd.copy_payload(seq, area);
-                if sum { Sum::of(area) } else { Sum::new() }
+                Sum::new()
             },
         )
     }
