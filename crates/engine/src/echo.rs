@@ -159,7 +159,7 @@ impl Echo {
             false => local.port(),
         };
         let seq = u16::from_be_bytes([*seq_hi, *seq_lo]);
-        if !env.ip.has_room(data.len() + 48) {
+        if !Ip::has_room(env, data.len() + 48) {
             return Err(SockError::EAGAIN);
         }
         let (src, dst) = (route.src, dst.ip());

@@ -48,7 +48,7 @@ sysctls! {
     "net.core.rmem_max" rmem_max: u32 = 4 << 20, "The most SO_RCVBUF may ask for.";
     "net.core.wmem_default" wmem_default: u32 = 212992, "Bytes of send buffer a UDP or echo socket begins with.";
     "net.core.wmem_max" wmem_max: u32 = 4 << 20, "The most SO_SNDBUF may ask for.";
-    "net.core.netdev_max_backlog" netdev_max_backlog: u32 = 1000, "Packets that may wait inside the stack (loopback).";
+    "net.core.netdev_max_backlog" netdev_max_backlog: u32 = 1000, "Datagrams, stateless answers and looped packets that may wait to leave the stack.";
     // IP
     "net.ipv4.ip_local_port_range" ip_local_port_range: [u16; 2] = [32768, 60999], "First and last ephemeral port.";
     "net.ipv4.ip_local_reserved_ports" ip_local_reserved_ports: PortRanges = PortRanges::new(), "Ports never given out as ephemeral.";
@@ -65,8 +65,8 @@ sysctls! {
     "net.ipv4.icmp_ratemask" icmp_ratemask: u32 = 6168, "The ICMP types that icmp_ratelimit holds back.";
     "net.ipv4.icmp_msgs_per_sec" icmp_msgs_per_sec: u32 = 1000, "ICMP messages of those types per second in all.";
     "net.ipv4.icmp_msgs_burst" icmp_msgs_burst: u32 = 50, "How many of them at once.";
-    "net.ipv4.udp_rmem_min" udp_rmem_min: u32 = 4096, "The least bytes of receive buffer a UDP socket has under memory pressure.";
-    "net.ipv4.udp_mem" udp_mem: [u64; 3] = [0; 3], "Pages of memory for all UDP sockets: low, pressure, high.";
+    "net.ipv4.udp_rmem_min" udp_rmem_min: u32 = 4096, "Bytes of receive buffer that a UDP socket has even when udp_mem's first value is used up.";
+    "net.ipv4.udp_mem" udp_mem: [u64; 3] = [0; 3], "Pages of memory for all UDP sockets: past the first, udp_rmem_min each; past the last, nothing.";
     "net.ipv4.route.min_pmtu" min_pmtu: u32 = 552, "The least path MTU that an ICMP error can set.";
     "net.ipv4.route.mtu_expires" mtu_expires: u32 = 600, "Seconds a learned path MTU holds (IPv6: net.ipv6.route.mtu_expires, the same field).";
     "net.ipv4.route.min_adv_mss" min_adv_mss: u32 = 256, "The least MSS a SYN offers, whatever the MTU.";

@@ -268,7 +268,7 @@ impl Udp {
             dont_fragment: env.sysctl.ip_no_pmtu_disc == 0,
         };
         let v4 = dst.is_ipv4();
-        if !env.ip.has_room(data.len() + header.len() + 40) {
+        if !Ip::has_room(env, data.len() + header.len() + 40) {
             count(env, v4, Counter::UdpSndbufErrors, Counter::Udp6SndbufErrors);
             if !self.blocked.contains(&id) {
                 self.blocked.push(id);
@@ -456,7 +456,10 @@ impl Udp {
     fn enqueue(&mut self, env: &mut Env, id: SocketId, src: SocketAddr, dst: SocketAddr, data: &[u8]) {
         let v4 = src.is_ipv4();
         let Some(sock) = self.socks.get_mut(&id) else { return };
-        let full = (self.memory as u64) > env.sysctl.udp_mem[2].saturating_mul(PAGE);
+        // Linux: `__sk_mem_raise_allocated`, for a protocol without memory pressure.
+        let used = self.memory as u64 / PAGE;
+        let [low, _, high] = env.sysctl.udp_mem;
+        let full = used >= high || used >= low && sock.queued() >= env.sysctl.udp_rmem_min as usize;
         if full || !sock.has_room() {
             let (four, six, reason) = match full {
                 true => (Counter::UdpMemErrors, Counter::Udp6MemErrors, DropReason::ProtoMem),

@@ -133,7 +133,7 @@ fn segment(random: &mut Random) -> Vec<u8> {
         *byte = random.next() as u8;
     }
     bytes[22..24].copy_from_slice(&80u16.to_be_bytes());
-    bytes[32] = ((20 + options) / 4 << 4) as u8;
+    bytes[32] = ((5 + options / 4) << 4) as u8;
     // SYNs mostly: they are what costs.
     bytes[33] = match random.below(4) {
         0 => random.next() as u8,

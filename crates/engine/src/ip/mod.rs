@@ -3,12 +3,13 @@
 //! | file | what | by |
 //! |---|---|---|
 //! | input.rs | what a packet must be to go further; local, transparent, forwarded | RFC 791, 8200; `ip_rcv`, `ip6_rcv` |
-//! | output.rs | headers, identification, fragments, the queue of stateless answers | RFC 791, 6864, 8200 |
+//! | output.rs | headers, identification, fragments | RFC 791, 6864, 8200 |
+//! | reply.rs | the queue of stateless answers and datagrams | – |
 //! | route.rs | the way out and the source address | RFC 6724 |
 //! | reassembly.rs | fragments put together, with bounds | RFC 815, 5722 |
 //! | icmp.rs, icmp_out.rs | errors in and out, echo | RFC 792, 4443, 1122, 1812 |
 //! | pmtu.rs | path MTUs learned | RFC 1191, 8201 |
-//! | neigh.rs, ndp.rs | neighbours on Ethernet: ARP and neighbour discovery | RFC 826, 4861, 1122 |
+//! | neigh.rs | neighbours on Ethernet: ARP and neighbour discovery | RFC 826, 4861, 1122 |
 
 mod icmp;
 mod icmp_out;

@@ -13,8 +13,6 @@ use estab_wire::checksum::Sum;
 use estab_wire::ip::protocol;
 use estab_wire::tcp;
 
-/// Answers that may wait. One arriving packet makes one answer at most, and the caller drains after each call.
-const MAX_REPLIES: usize = 1024;
 /// Bytes of whole packets that may wait.
 const MAX_BYTES: usize = 4 << 20;
 
@@ -132,21 +130,23 @@ impl Ip {
 
     /// Queues any answer; ENOBUFS when too many wait.
     pub(super) fn push_reply(env: &mut Env, queued: Queued) -> Result<()> {
-        let replies = &mut env.ip.replies;
         let len = queued.len();
-        if replies.queue.len() >= MAX_REPLIES || replies.bytes + len > MAX_BYTES {
+        if !Ip::has_room(env, len) {
             env.mib.drop(DropReason::QueueFull);
             env.mib.inc(Counter::IpOutDiscards);
             return Err(SockError::ENOBUFS);
         }
-        replies.bytes += len;
-        replies.queue.push_back(queued);
+        env.ip.replies.bytes += len;
+        env.ip.replies.queue.push_back(queued);
         Ok(())
     }
 
-    /// Whether one more packet of `len` bytes finds room.
-    pub(crate) fn has_room(&self, len: usize) -> bool {
-        self.replies.queue.len() < MAX_REPLIES && self.replies.bytes + len <= MAX_BYTES
+    /// Whether one more packet of `len` bytes finds room (`netdev_max_backlog`). An arriving packet makes one answer at
+    /// most, and the caller drains after each call: only floods of datagrams get so far.
+    pub(crate) fn has_room(env: &Env, len: usize) -> bool {
+        let replies = &env.ip.replies;
+        let most = env.sysctl.netdev_max_backlog.max(1) as usize;
+        replies.queue.len() < most && replies.bytes + len <= MAX_BYTES
     }
 
     /// Writes the next waiting answer to `buf`.

@@ -430,27 +430,37 @@ fn a_sender_that_met_a_full_queue_is_told_when_it_drained() {
             Err(error) => break error,
         }
     };
-    assert_eq!((sent, error), (1024, SockError::EAGAIN));
+    assert_eq!((sent, error), (1000, SockError::EAGAIN));
     assert_eq!(node.count(Counter::UdpSndbufErrors), 1);
-    assert_eq!(node.output().len(), 1024);
+    assert_eq!(node.output().len(), 1000);
     node.udp.drained(&mut node.env);
     assert_eq!(node.told(), [id]);
 }
 
+/// Linux: past the first value of udp_mem each socket still has udp_rmem_min; past the last nothing is taken.
 #[test]
 fn udp_mem_bounds_all_sockets_together() {
-    let mut node = Node::host(&["10.0.0.2"]);
-    node.env.sysctl.udp_mem = [0, 0, 2];
-    let socks = [node.bound("10.0.0.2:1"), node.bound("10.0.0.2:2")];
-    for n in 0..40 {
-        let to = if n % 2 == 0 { "10.0.0.2:1" } else { "10.0.0.2:2" };
-        node.input(IF0, &udp_packet("10.0.0.1:9", to, &[0; 744]));
+    // Each datagram counts 1000 bytes.
+    for (mem, least, taken) in [
+        ([1000, 1000, 1000], 4096, 40),
+        ([2, 2, 1000], 4096, 10),
+        ([2, 2, 1000], 8000, 16),
+        ([2, 2, 3], 8000, 13),
+    ] {
+        let mut node = Node::host(&["10.0.0.2"]);
+        (node.env.sysctl.udp_mem, node.env.sysctl.udp_rmem_min) = (mem, least);
+        let socks = [node.bound("10.0.0.2:1"), node.bound("10.0.0.2:2")];
+        for n in 0..40 {
+            let to = if n % 2 == 0 { "10.0.0.2:1" } else { "10.0.0.2:2" };
+            node.input(IF0, &udp_packet("10.0.0.1:9", to, &[0; 744]));
+        }
+        assert_eq!(node.count(Counter::UdpInDatagrams), taken, "{mem:?} {least}");
+        assert_eq!(node.count(Counter::UdpMemErrors), 40 - taken);
+        for id in socks {
+            node.udp.close(id);
+        }
+        assert_eq!(node.udp.memory(), 0);
     }
-    assert_eq!(node.count(Counter::UdpMemErrors), 40 - 9);
-    for id in socks {
-        node.udp.close(id);
-    }
-    assert_eq!(node.udp.memory(), 0);
 }
 
 #[test]
