@@ -4,10 +4,14 @@
 mod common;
 
 use common::{KERNEL, PEER, Peer, estab, in_own_network, run};
+use estab_doctor::kernel::{self, Ask, proc_net};
+use estab_doctor::socket::Socket as Looked;
+use estab_proto::State;
 use estab_wire::tcp::flags;
 use socket2::{Domain, Socket, Type};
 use std::any::Any;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 
 /// Sockets that stay as they are while the returned values live.
 fn all_states(peer: &mut Peer) -> Vec<Box<dyn Any>> {
@@ -181,11 +185,7 @@ fn ss_and_states_show_all_eleven_states_as_iproute2_and_netstat_do() {
             };
             let word = |state: &str| match state {
                 "SynRcvd" => "SYN_RECV".to_owned(),
-                name => name
-                    .parse::<estab_proto::State>()
-                    .expect("a state")
-                    .netstat()
-                    .to_owned(),
+                name => name.parse::<State>().expect("a state").netstat().to_owned(),
             };
             let mut ours: Vec<String> = json["sockets"]
                 .as_array()
@@ -199,6 +199,29 @@ fn ss_and_states_show_all_eleven_states_as_iproute2_and_netstat_do() {
                 .collect();
             ours.sort();
             assert_eq!(ours, theirs);
+
+            // Where netlink is forbidden /proc/net is read: the same sockets, but for those that are only bound.
+            let (mut by_proc, mut by_netlink) = (Vec::new(), Vec::new());
+            let told = |socket: Looked| {
+                let d = socket.diag;
+                let queue = if d.state == State::Listen { 0 } else { d.send_q };
+                (
+                    d.local,
+                    d.remote,
+                    d.state.netstat(),
+                    d.recv_q,
+                    queue,
+                    d.timer.map(|timer| timer.kind),
+                    d.id,
+                    d.orphan,
+                )
+            };
+            proc_net::read(Path::new("/proc"), Ask::TCP, |socket| by_proc.push(told(socket))).expect("/proc/net");
+            kernel::sockets(Ask::TCP, |socket| by_netlink.push(told(socket))).expect("netlink");
+            by_netlink.retain(|socket| socket.2 != "CLOSE");
+            by_proc.sort_by_key(|socket| (socket.0, socket.1));
+            by_netlink.sort_by_key(|socket| (socket.0, socket.1));
+            assert_eq!(by_proc, by_netlink);
         },
     );
 }

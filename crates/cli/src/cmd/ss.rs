@@ -99,12 +99,15 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
                 info: args.info || args.json,
                 memory: args.memory || args.json,
             };
-            let dumped = kernel::sockets(ask, |socket| {
+            let looked = kernel::sockets(ask, |socket| {
                 if select.shows(&socket, &filter) {
                     sockets.push(socket);
                 }
             })?;
-            if dumped.interrupted {
+            if let Some(unseen) = looked.without_netlink {
+                anstream::eprintln!("estab ss: {unseen}; read from /proc/net, without details");
+            }
+            if looked.interrupted {
                 anstream::eprintln!("estab ss: sockets came and went meanwhile: some may be missing or double");
             }
             owners = args.processes.then(|| Owners::read(Path::new("/proc")));

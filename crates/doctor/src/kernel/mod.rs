@@ -5,11 +5,13 @@ pub mod counters;
 pub mod message;
 pub mod netlink;
 pub mod owners;
+pub mod proc_net;
 
 use crate::socket::Socket;
 use message::{ALL_STATES, Query};
 use rustix::io::Errno;
 use std::fmt;
+use std::path::Path;
 
 /// What is asked of the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,9 +75,22 @@ impl fmt::Display for Unseen {
 
 impl std::error::Error for Unseen {}
 
+/// How a look at the kernel's sockets went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Looked {
+    /// The tables changed meanwhile: a socket may be missing or double.
+    pub interrupted: bool,
+    /// Netlink failed so, and /proc/net was read instead: no details, and no listener's backlog.
+    pub without_netlink: Option<Unseen>,
+}
+
 /// Hands every socket of this network namespace that `ask` wants to `each`, in the kernel's order.
-pub fn sockets(ask: Ask, mut each: impl FnMut(Socket)) -> Result<netlink::Dumped, Unseen> {
-    let mut all = netlink::Dumped::default();
+///
+/// # Errors
+/// Neither netlink nor /proc/net tells.
+pub fn sockets(ask: Ask, mut each: impl FnMut(Socket)) -> Result<Looked, Unseen> {
+    let mut looked = Looked::default();
+    let mut told = false;
     for (protocol, number, wanted) in [("udp", 17, ask.udp), ("tcp", 6, ask.tcp)] {
         for (ipv6, wanted) in [(false, wanted && ask.ipv4), (true, wanted && ask.ipv6)] {
             if !wanted {
@@ -88,13 +103,25 @@ pub fn sockets(ask: Ask, mut each: impl FnMut(Socket)) -> Result<netlink::Dumped
                 info: ask.info,
                 memory: ask.memory,
             };
-            match netlink::dump(query, &mut each) {
-                Ok(dumped) => all.interrupted |= dumped.interrupted,
+            let dumped = netlink::dump(query, |socket| {
+                told = true;
+                each(socket);
+            });
+            match dumped {
+                Ok(dumped) => looked.interrupted |= dumped.interrupted,
                 // A kernel without IPv6.
-                Err(Errno::NOENT | Errno::AFNOSUPPORT) if ipv6 && ask.ipv4 => {}
-                Err(error) => return Err(Unseen { protocol, error }),
+                Err(Errno::NOENT | Errno::AFNOSUPPORT) if ipv6 && ask.ipv4 && looked.without_netlink.is_none() => {}
+                Err(error) => {
+                    let unseen = Unseen { protocol, error };
+                    if told {
+                        return Err(unseen);
+                    }
+                    proc_net::read(Path::new("/proc"), ask, each).map_err(|_| unseen)?;
+                    looked.without_netlink = Some(unseen);
+                    return Ok(looked);
+                }
             }
         }
     }
-    Ok(all)
+    Ok(looked)
 }

@@ -100,8 +100,12 @@ impl Sample {
             ));
         }
         let mut builder = Builder::new(port_range(&sysctls), Some(&owners));
-        if let Err(err) = look(&mut builder) {
-            unseen.push(err.to_string());
+        match look(&mut builder) {
+            Err(err) => unseen.push(err.to_string()),
+            Ok(Some(err)) => unseen.push(format!(
+                "{err}; /proc/net was read instead, which has no backlogs, no ages and no windows"
+            )),
+            Ok(None) => {}
         }
         let in_namespace = !proc.join("sys/net/ipv4/tcp_mem").exists();
         if in_namespace {
@@ -201,18 +205,21 @@ fn port_range(sysctls: &BTreeMap<String, String>) -> (u16, u16) {
 }
 
 /// Two dumps: which ports listen must be known before the rest is told apart.
-fn look(builder: &mut Builder<'_>) -> Result<(), kernel::Unseen> {
+fn look(builder: &mut Builder<'_>) -> Result<Option<kernel::Unseen>, kernel::Unseen> {
     let listen = 1 << State::Listen as u32;
     let listeners = Ask {
         states: listen,
         ..Ask::TCP
     };
-    kernel::sockets(listeners, |socket| builder.listener(&socket))?;
+    let looked = kernel::sockets(listeners, |socket| builder.listener(&socket))?;
+    if looked.without_netlink.is_some() {
+        builder.forget_backlogs();
+    }
     let rest = Ask {
         states: kernel::message::ALL_STATES & !listen,
         info: true,
         ..Ask::TCP
     };
     kernel::sockets(rest, |socket| builder.add(&socket))?;
-    Ok(())
+    Ok(looked.without_netlink)
 }

@@ -47,7 +47,7 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Connections that wait to be accepted.
     pub queue: u64,
-    /// The most it lets wait; one more still fits.
+    /// The most it lets wait; one more still fits. All ones where it can't be told.
     pub backlog: u64,
     /// Half-open connections to its port.
     pub half_open: u64,
@@ -210,6 +210,13 @@ impl<'a> Builder<'a> {
             examples: Vec::new(),
             owners,
         });
+    }
+
+    /// The listeners' backlogs are not known.
+    pub fn forget_backlogs(&mut self) {
+        for listener in &mut self.summary.listeners {
+            listener.backlog = u64::MAX;
+        }
     }
 
     /// Notes any socket but a listener.
