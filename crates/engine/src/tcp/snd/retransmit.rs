@@ -60,7 +60,8 @@ impl Sender {
         let sent = self.retransmit_again(env, position, segs);
         let seg = self.queue.at_mut(position);
         let packets = seg.packets();
-        if sent {
+        // After an undo and a timeout it may count as retransmitted already.
+        if sent && !seg.tags.any(Tags::RETRANS) {
             seg.tags.set(Tags::RETRANS);
             self.board.retrans_out += packets;
         }
