@@ -39,12 +39,11 @@ fn closing(case: Case<'_>) -> Option<Finding> {
     let sockets = &case.now.sockets;
     let count = [State::LastAck, State::FinWait1, State::Closing].map(|state| (state, sockets.states.count(state)));
     let now = total(&sockets.closing);
-    let before = total(&case.before.sockets.closing);
-    (now >= 50 && before >= 50 && case.seconds() > 0.0).then(|| {
-        Finding::new("last-ack", Severity::Notice, format!("{now} connections wait for the ACK of their FIN"))
+    (now >= 50).then(|| {
+        Finding::new("last-ack", Severity::Notice, format!("{now} connections wait for the ACK of their FIN and repeat it"))
             .confidence(Confidence::Likely)
-            .seen(count.map(|(state, n)| format!("{state} {n}")).join(", "))
-            .seen(format!("by peer: {}", peers(&sockets.closing)))
+            .seen(format!("in all: {}", count.map(|(state, n)| format!("{state} {n}")).join(", ")))
+            .seen(format!("repeated, by peer: {}", peers(&sockets.closing)))
             .cause(
                 "The FIN, or data before it, is not acknowledged: peers that vanished (mobile clients, a firewall that \
                  forgot the connection), or that take nothing (zero window). The kernel repeats it tcp_orphan_retries \
@@ -81,16 +80,16 @@ fn syn_sent(case: Case<'_>) -> Option<Finding> {
     let sockets = &case.now.sockets;
     let (now, before) = (&sockets.syn_sent, &case.before.sockets.syn_sent);
     let worst = now.first()?;
-    let still = before.iter().find(|at| at.peer == worst.peer).map_or(0, |at| at.count);
-    (worst.count >= 5 && still > 0 && case.seconds() > 0.0).then(|| {
+    let already = before.iter().find(|at| at.peer == worst.peer).map_or(0, |at| at.count);
+    (worst.count >= 5).then(|| {
         Finding::new(
             "syn-sent",
             Severity::Warning,
             format!("{} connects to {} have no answer", worst.count, worst.peer),
         )
         .confidence(Confidence::Likely)
-        .seen(format!("SYN_SENT by destination: {}", peers(now)))
-        .seen(format!("to {}: {still} before, {} now", worst.peer, worst.count))
+        .seen(format!("SYN_SENT with repeated SYNs, by destination: {}", peers(now)))
+        .seen(format!("to {}: {already} before, {} now", worst.peer, worst.count))
         .seen(case.counted("TcpExtTCPSynRetrans"))
         .cause(
             "The SYNs are dropped on the way (a firewall, a wrong route, a host that is down) or by the peer's listener, \

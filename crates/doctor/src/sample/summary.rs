@@ -127,11 +127,11 @@ pub struct Summary {
     pub listeners: Vec<Listener>,
     /// CLOSE_WAITs by owner, most first.
     pub close_wait: Vec<CloseWait>,
-    /// Connects that have no answer yet, by destination.
+    /// Connects whose SYN was sent more than once, by destination.
     pub syn_sent: Vec<PeerCount>,
     /// FIN_WAIT_2s by peer, those that a process still holds.
     pub fin_wait2_held: Vec<PeerCount>,
-    /// FIN_WAIT_1, CLOSING and LAST_ACK by peer.
+    /// FIN_WAIT_1, CLOSING and LAST_ACK whose FIN, or data before it, was sent more than once, by peer.
     pub closing: Vec<PeerCount>,
     /// Peers that let us send nothing.
     pub zero_window: Vec<PeerCount>,
@@ -246,17 +246,20 @@ impl<'a> Builder<'a> {
         } else {
             remote
         };
+        let repeated = diag.timer.is_some_and(|timer| timer.retries > 0);
         match diag.state {
             State::SynRcvd => {
                 let half = self.half_open.entry(local.port()).or_default();
                 half.0 += 1;
-                half.1 += u64::from(diag.timer.is_some_and(|timer| timer.retries > 0));
+                half.1 += u64::from(repeated);
                 half.2.insert(remote.ip());
             }
-            State::SynSent => *self.peers[SYN_SENT].entry(peer).or_default() += 1,
+            State::SynSent if repeated => *self.peers[SYN_SENT].entry(peer).or_default() += 1,
             State::FinWait2 if entry => self.summary.fin_wait2_entries += 1,
             State::FinWait2 if !diag.orphan => *self.peers[FIN_WAIT2].entry(peer).or_default() += 1,
-            State::FinWait1 | State::Closing | State::LastAck => *self.peers[CLOSING].entry(peer).or_default() += 1,
+            State::FinWait1 | State::Closing | State::LastAck if repeated => {
+                *self.peers[CLOSING].entry(peer).or_default() += 1
+            }
             State::CloseWait if socket.kernel.is_some() && diag.id == 0 => self.summary.closed_before_accept += 1,
             State::CloseWait => self.close_wait(socket),
             State::Established => self.established(socket),
