@@ -57,7 +57,9 @@ impl Owners {
             Ok(fds) => fds,
             // Processes end while one looks.
             Err(err) => {
-                self.hidden += u32::from(err.kind() == std::io::ErrorKind::PermissionDenied);
+                // The kernel's own threads have no command line, and no sockets.
+                let program = fs::read(dir.join("cmdline")).is_ok_and(|line| !line.is_empty());
+                self.hidden += u32::from(program && err.kind() == std::io::ErrorKind::PermissionDenied);
                 return;
             }
         };
