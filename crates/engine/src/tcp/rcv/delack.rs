@@ -287,7 +287,7 @@ impl Receiver {
 
     /// Learns the peer's segment size, and notes small segments, whose ACK need not wait for another one once they are
     /// read (Linux: `tcp_measure_rcv_mss`).
-    fn measure_mss(&mut self, seg: &DataIn) {
+    pub(super) fn measure_mss(&mut self, seg: &DataIn) {
         let last = core::mem::take(&mut self.last_seg_size);
         let len = seg.gso_size.map_or(seg.payload.len(), usize::from).min(0xffff) as u16;
         if len >= self.rcv_mss {

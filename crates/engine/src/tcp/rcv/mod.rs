@@ -248,7 +248,7 @@ impl Receiver {
             space: 0,
             space_seq: start,
             ato: 0,
-            last_data: 0,
+            last_data: cx.now.millis() as u32,
             compressed_rcv_nxt: start,
             urg_seq: start,
             ooo_packets: 0,
@@ -415,7 +415,7 @@ impl Receiver {
             }
         }
         self.queue.push(cx.pool, fresh);
-        self.charge_in_order(fresh.len());
+        self.charge_in_order(seg.payload.len(), old);
         self.rcv_nxt += fresh.len() as u32;
         if !seg.payload.is_empty() {
             self.event_data(cx, seg);

@@ -217,6 +217,7 @@ impl Receiver {
             return drop(DropReason::ProtoMem);
         }
         self.schedule_ack();
+        self.measure_mss(seg);
         self.ooo_packets += seg
             .gso_size
             .map_or(1, |size| seg.payload.len().div_ceil(usize::from(size.max(1))) as u32);
@@ -233,6 +234,9 @@ impl Receiver {
             covered = overlap == block;
             if overlap.0.before(overlap.1) {
                 self.dsack_extend(cx, overlap.0, overlap.1);
+                if !covered {
+                    self.uncharge_twice(overlap.1.since(overlap.0), overlap == range, self.held());
+                }
             }
             merged = (merged.0.min(range.0), merged.1.max(range.1));
             replaced += range.1.since(range.0);
@@ -272,6 +276,17 @@ impl Receiver {
         DataOut::default()
     }
 
+    /// Of `overlap` bytes that came again, older packets are freed where all of them came again: of `whole` ranges, or as
+    /// many full segments as fit.
+    fn uncharge_twice(&mut self, overlap: u32, whole: bool, held: usize) {
+        let partial = if whole {
+            0
+        } else {
+            overlap % u32::from(self.rcv_mss).max(1)
+        };
+        self.uncharge((overlap - partial) as usize, held);
+    }
+
     /// RCV.NXT has moved: what is now in order becomes readable (Linux: `tcp_ofo_queue`). Gives the bytes, and whether
     /// the FIN was reached.
     pub(super) fn drain_ofo(&mut self, cx: &mut Cx) -> (u32, bool) {
@@ -294,9 +309,12 @@ impl Receiver {
                 ofo.fin = None;
             }
             if start.before(passed) {
-                // Queued twice, charged twice.
-                let twice = end.min(passed).since(start) as usize;
-                self.uncharge(twice, self.held() + end.since(start) as usize);
+                let overlap = end.min(passed).since(start);
+                self.uncharge_twice(
+                    overlap,
+                    end.at_or_before(passed),
+                    self.held() + end.since(start) as usize,
+                );
                 self.dsack_extend(cx, start, end.min(passed));
             }
             let data_end = fin_seq.unwrap_or(end);

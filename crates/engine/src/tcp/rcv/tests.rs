@@ -34,6 +34,8 @@ struct Setup {
     sack: bool,
     rcvbuf: Option<u32>,
     ecn: bool,
+    /// Our own MSS, which bounds the first guess of the peer's.
+    mss: u16,
 }
 
 const USUAL: Setup = Setup {
@@ -41,6 +43,7 @@ const USUAL: Setup = Setup {
     sack: true,
     rcvbuf: None,
     ecn: false,
+    mss: MSS as u16,
 };
 
 fn byte(at: usize) -> u8 {
@@ -76,7 +79,7 @@ impl Host {
                 window,
                 wscale_ok: setup.wscale,
                 advmss: MSS as u16,
-                mss: MSS as u16,
+                mss: setup.mss,
                 sack_ok: setup.sack,
                 ts_ok: false,
                 ecn_ok: setup.ecn,

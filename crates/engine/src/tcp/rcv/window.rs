@@ -274,12 +274,13 @@ impl Receiver {
         self.flags.set(Flags::RCVBUF_LOCKED, true);
     }
 
-    /// Charges a packet queued in order; what fits into the last one's block costs nothing (Linux: `tcp_try_coalesce`).
-    pub(super) fn charge_in_order(&mut self, payload: usize) {
-        if payload == 0 {
+    /// Charges a packet queued in order, of which the first `old` bytes were there before; what fits into the last one's
+    /// block costs nothing (Linux: `tcp_try_coalesce`).
+    pub(super) fn charge_in_order(&mut self, payload: usize, old: usize) {
+        if payload <= old {
             return;
         }
-        if let Some(left) = usize::from(self.tailroom).checked_sub(payload) {
+        if let Some(left) = usize::from(self.tailroom).checked_sub(payload).filter(|_| old == 0) {
             self.tailroom = left as u16;
             return;
         }
