@@ -15,7 +15,7 @@ const TIMERS: u32 = 1_000_000;
 /// Deadlines as a busy server has them: 40 ms to 60 s ahead.
 fn ahead(n: u32) -> u64 {
     let spread = u64::from(n.wrapping_mul(2_654_435_761));
-    if n % 4 == 0 {
+    if n.is_multiple_of(4) {
         60_000_000_000
     } else {
         40_000_000 + spread % 400_000_000

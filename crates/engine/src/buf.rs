@@ -64,11 +64,6 @@ impl Pool {
             free.push(chunk);
         }
     }
-
-    /// Bytes of free chunks kept.
-    pub(crate) fn truesize(&self) -> usize {
-        self.small.len() * SMALL + self.large.len() * LARGE
-    }
 }
 
 /// A queue of bytes. Dropping it frees its chunks; [`clear`](Self::clear) keeps them in the pool.
@@ -138,13 +133,6 @@ impl ByteQueue {
         self.len = (self.len + n as u32).min(self.extent);
     }
 
-    /// Forgets everything after the first `len` bytes, what came early included.
-    pub(crate) fn truncate(&mut self, pool: &mut Pool, len: usize) {
-        self.len = self.len.min(len as u32);
-        self.extent = self.len;
-        self.trim(pool);
-    }
-
     /// Gives back the chunks beyond the extent.
     fn trim(&mut self, pool: &mut Pool) {
         if self.extent == 0 {
@@ -207,12 +195,6 @@ impl ByteQueue {
             (left, from, filled) = (left - n, 0, filled + 1);
         }
         filled
-    }
-
-    /// The byte at `offset`, if it is readable.
-    pub(crate) fn get(&self, offset: usize) -> Option<u8> {
-        let mut byte = [0];
-        (self.copy_out(offset, &mut byte) == 1).then_some(byte[0])
     }
 
     /// The chunk at a distance from the start of the first one, and the place within it.

@@ -157,11 +157,6 @@ impl<K: Copy> Wheel<K> {
         self.first().map(|slot| Instant::from_nanos(self.slots[slot].min))
     }
 
-    /// Timers running.
-    pub(crate) fn len(&self) -> usize {
-        self.running as usize
-    }
-
     /// Takes the next timer whose deadline is at or before `now`, in order of deadline, then of setting.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<K> {
         let now = now.nanos();

@@ -129,7 +129,7 @@ impl Receiver {
         }
         // Never as long as the peer's least RTO would be (Linux: `tcp_delack_max`).
         let rto_min_ms = cx.sysctl.tcp_rto_min_us / 1000;
-        ato = ato.min(DELACK_MAX).min((rto_min_ms as u32).max(2) - 1);
+        ato = ato.min(DELACK_MAX).min(rto_min_ms.max(2) - 1);
         let mut at = cx.now + Duration::from_millis(u64::from(ato));
         if self.pending & ACK_TIMER != 0 {
             if self.delack_at <= cx.now + Duration::from_millis(u64::from(ato / 4)) {

@@ -27,7 +27,6 @@ mod tests;
 mod window;
 
 pub(crate) use delack::Path;
-pub(crate) use ofo::Sacks;
 pub(crate) use window::InitialWindow;
 
 use crate::Instant;
@@ -303,11 +302,6 @@ impl Receiver {
     /// The window still open, as the peer knows it (Linux: `tcp_receive_window`).
     pub(crate) fn receive_window(&self) -> u32 {
         (self.rcv_wup + self.rcv_wnd).since(self.rcv_nxt)
-    }
-
-    /// The window was advertised again, as large as before and from RCV.NXT on: a SYN-ACK that acknowledges the SYN's data.
-    pub(crate) fn readvertised(&mut self) {
-        self.rcv_wup = self.rcv_nxt;
     }
 
     /// RFC 9293 §3.10.7.4, first check: whether the segment is acceptable (Linux 6.18: `tcp_sequence`). `end_seq` counts the FIN.

@@ -125,7 +125,7 @@ impl Receiver {
         if self.window_clamp >= most {
             self.window_clamp = most;
             if app_win != 0 && most > 4 * advmss {
-                self.window_clamp = (most - most.checked_shr(app_win as u32).unwrap_or(0)).max(4 * advmss);
+                self.window_clamp = (most - most.checked_shr(app_win).unwrap_or(0)).max(4 * advmss);
             }
         }
         // Room for one segment stays in reserve.

@@ -79,7 +79,7 @@ fn without_scaling_the_window_fits_16_bits_and_a_small_one_is_whole_segments() {
         }
         let last = host.acks.last().expect("ACKs");
         assert!(last.window <= 65_535 && last.window > 10_000, "{last:?}");
-        assert_eq!(last.window % MSS as u32 == 0, whole, "{last:?}");
+        assert_eq!(last.window.is_multiple_of(MSS as u32), whole, "{last:?}");
     }
 }
 
