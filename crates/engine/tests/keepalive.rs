@@ -3,7 +3,6 @@
 mod common;
 
 use common::script::*;
-use common::*;
 use estab_engine::proto::State;
 use estab_engine::*;
 use std::time::Duration;

@@ -346,3 +346,14 @@ fn a_connection_to_oneself_works_over_the_loopback() {
     }
     assert_eq!(got, data.len());
 }
+
+#[test]
+fn autobind_reuse_lets_port_0_share_when_none_is_free() {
+    let mut s = Script::new();
+    s.host.sysctl("net.ipv4.ip_local_port_range", "40000 40000");
+    let reuse = [SockOption::ReuseAddr(true)];
+    bound(&mut s, "0.0.0.0", 0, &reuse).unwrap();
+    assert_eq!(bound(&mut s, "0.0.0.0", 0, &reuse), Err(SockError::EADDRINUSE));
+    s.host.sysctl("net.ipv4.ip_autobind_reuse", "1");
+    assert!(bound(&mut s, "0.0.0.0", 0, &reuse).is_ok());
+}

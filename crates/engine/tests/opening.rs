@@ -3,7 +3,6 @@
 mod common;
 
 use common::script::*;
-use common::*;
 use estab_engine::proto::State;
 use estab_engine::*;
 use std::time::Duration;
@@ -335,4 +334,16 @@ fn closing_a_listener_resets_who_was_not_accepted_and_forgets_who_was_halfway() 
     assert_eq!(s.host.states(s.now), [State::Established]);
     s.inject("S 9:9(0) win 1000");
     s.expect("R. 0:0(0) ack 10");
+}
+
+#[test]
+fn a_crossed_syn_again_gets_the_syn_ack_again() {
+    let mut s = Script::new();
+    s.connect();
+    s.expect("S 0:0(0)");
+    s.inject("S 0:0(0) win 5792 <mss 1000>");
+    s.expect("S. 0:0(0) ack 1");
+    s.run_ms(600);
+    s.inject("S 0:0(0) win 5792 <mss 1000>");
+    s.expect_at(600, "S. 0:0(0) ack 1");
 }

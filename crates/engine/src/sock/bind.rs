@@ -280,15 +280,16 @@ impl BindTable {
         range: (u16, u16),
         reserved: impl Fn(u16) -> bool,
         random: u32,
+        share: bool,
     ) -> Result<u16> {
         let (low, high) = (u32::from(range.0), u32::from(range.1));
         let remaining = (high + 1).saturating_sub(low);
         if remaining == 0 {
             return Err(SockError::EADDRINUSE);
         }
-        // SO_REUSEADDR alone must not make port 0 share a port: only complete strangers tolerate each other here.
+        // SO_REUSEADDR alone makes port 0 share a port only with `ip_autobind_reuse`, and then when none is free.
         let strict = BindClass {
-            reuse_addr: false,
+            reuse_addr: class.reuse_addr && share,
             ..class
         };
         let start = random % remaining;

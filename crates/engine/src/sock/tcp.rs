@@ -551,7 +551,13 @@ fn hold_port(
         0 => {
             let [low, high] = env.sysctl.ip_local_port_range;
             let random = env.rng.u32();
-            binds.choose(addr, class, (low, high), |p| env.sysctl.port_is_reserved(p), random)?
+            let reserved = |p| env.sysctl.port_is_reserved(p);
+            match binds.choose(addr, class, (low, high), reserved, random, false) {
+                Err(_) if env.sysctl.ip_autobind_reuse != 0 => {
+                    binds.choose(addr, class, (low, high), reserved, random, true)?
+                }
+                chosen => chosen?,
+            }
         }
         port if binds.conflict(addr, port, class, None) => return Err(SockError::EADDRINUSE),
         port => port,

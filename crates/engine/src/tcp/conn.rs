@@ -194,6 +194,15 @@ impl Conn {
     }
 
     fn synchronized_arrives(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
+        if self.is_repeated_syn(segment) {
+            // Our SYN-ACK was lost, or the peer is impatient (Linux: `tcp_check_req`).
+            let answer = super::validate::oow_allows(env, &mut self.last_oow_ack, Counter::TcpExtTCPACKSkippedSynRecv);
+            if let Some(opening) = self.opening.as_mut().filter(|_| answer) {
+                opening.retries = opening.retries.saturating_add(1);
+                opening.due = true;
+            }
+            return Ok(());
+        }
         if self.is_predicted(env, segment) {
             match segment.payload.is_empty() {
                 true => env.mib.inc(Counter::TcpExtTCPPureAcks),
@@ -222,6 +231,13 @@ impl Conn {
             self.snd.push(env);
         }
         text
+    }
+
+    /// The SYN that made this connection, again, before its handshake is done.
+    fn is_repeated_syn(&self, segment: &Segment<'_>) -> bool {
+        self.state == State::SynRcvd
+            && segment.flags.without(TcpFlags::ECE | TcpFlags::CWR) == TcpFlags::SYN
+            && segment.seq + 1 == self.rcv.rcv_nxt()
     }
 
     /// Header prediction (RFC 1144's idea): the next segment in order, with nothing unusual about it: it needs no validation.

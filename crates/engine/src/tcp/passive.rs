@@ -17,6 +17,7 @@ use crate::env::Env;
 use crate::sock::SockOpts;
 use crate::sock::bind::{BindAddr, BindClass, Binding};
 use crate::timer::{TimerHandle, TimerKey};
+use alloc::sync::Arc;
 use core::time::Duration;
 use estab_proto::state::Trigger;
 use estab_proto::{Counter, SeqNum, State, TcpFlags, WindowScale};
@@ -182,13 +183,12 @@ impl Tcp {
         }
         let from = if isn.is_some() { State::TimeWait } else { State::Listen };
         trace_move(env, &request.tuple, from, State::SynRcvd, Trigger::RcvSyn);
-        let tos = listener.opts.tos;
         if want_cookie {
             listener.last_overflow = Some(env.now);
-            send_cookie(env, &mut request, mss, tos);
+            send_cookie(env, &mut request, mss);
             return Ok(());
         }
-        reset::send_synack(env, &mut request, mss, tos);
+        reset::send_synack(env, &mut request, mss);
         let timeout = request.timeout(env);
         let slot = self.requests.insert(request) as u32;
         self.listeners[index as usize].link(&mut self.requests, slot);
@@ -282,7 +282,10 @@ impl Tcp {
         env.mib.inc(Counter::TcpPassiveOpens);
         let generation = self.next_generation();
         let listener = &self.listeners[request.listener as usize];
-        let opts = listener.opts.clone();
+        let mut opts = listener.opts.clone();
+        if opts.tos != request.tos {
+            Arc::make_mut(&mut opts).tos = request.tos;
+        }
         // Opens of a transparent listener stand on foreign addresses, which nobody binds.
         let binding = (!request.held).then_some(Binding {
             addr: BindAddr::Ip(request.tuple.local_ip),
@@ -382,7 +385,7 @@ impl Tcp {
     fn resend_synack(&mut self, env: &mut Env, index: u32) {
         let request = &mut self.requests[index as usize];
         let opts = &self.listeners[request.listener as usize].opts;
-        let (tos, maxseg) = (opts.tos, opts.maxseg);
+        let maxseg = opts.maxseg;
         let Ok(route) = env
             .ip
             .route_on(request.iface, request.tuple.remote_ip, request.tuple.local_ip)
@@ -393,7 +396,7 @@ impl Tcp {
         request.retrans = request.retrans.saturating_add(1);
         env.mib.inc(Counter::TcpRetransSegs);
         env.mib.inc(Counter::TcpExtTCPSynRetrans);
-        reset::send_synack(env, request, mss, tos);
+        reset::send_synack(env, request, mss);
     }
 
     /// A request's timer has fired.
@@ -462,7 +465,7 @@ impl Tcp {
 }
 
 /// A SYN-ACK that keeps the request in its own numbers (Linux: `cookie_init_sequence`, `cookie_init_timestamp`).
-fn send_cookie(env: &mut Env, request: &mut Request, mss: u16, tos: u8) {
+fn send_cookie(env: &mut Env, request: &mut Request, mss: u16) {
     let (local, remote) = (request.tuple.local(), request.tuple.remote());
     let (iss, _) = cookie::make(env, local, remote, request.irs, request.mss);
     request.iss = iss;
@@ -476,7 +479,7 @@ fn send_cookie(env: &mut Env, request: &mut Request, mss: u16, tos: u8) {
     let now = super::clock_ms(env);
     let ts = cookie::to_timestamp(options, now);
     request.ts_offset = request.ts_offset.wrapping_add(ts.wrapping_sub(now));
-    reset::send_synack(env, request, mss, tos);
+    reset::send_synack(env, request, mss);
 }
 
 /// What a SYN, or the cookie it left, asks for.
@@ -543,6 +546,11 @@ pub(super) fn make_request(
         ecn_ok: asked.ecn && env.sysctl.tcp_ecn != 0,
         acked: false,
         held: false,
+        tos: match env.sysctl.tcp_reflect_tos {
+            0 => opts.tos,
+            // The SYN's, but for the ECN bits (Linux: `tcp_v4_send_synack`).
+            _ => segment.tos & !3,
+        },
         timeouts: 0,
         retrans: 0,
         ts_recent: asked.ts.unwrap_or(0),

@@ -75,7 +75,7 @@ pub(crate) fn reset_segment(env: &mut Env, segment: &Segment<'_>) {
 }
 
 /// A request's SYN-ACK with our MSS; it counts as sent now.
-pub(crate) fn send_synack(env: &mut Env, request: &mut Request, mss: u16, tos: u8) {
+pub(crate) fn send_synack(env: &mut Env, request: &mut Request, mss: u16) {
     let ts = request
         .ts_ok
         .then(|| (clock_ms(env).wrapping_add(request.ts_offset), request.ts_recent));
@@ -92,7 +92,7 @@ pub(crate) fn send_synack(env: &mut Env, request: &mut Request, mss: u16, tos: u
             timestamps: ts,
             ..ReplyOptions::default()
         },
-        tos,
+        tos: request.tos,
         ..Answer::default()
     };
     answer(env, &request.tuple, request.iface, a);

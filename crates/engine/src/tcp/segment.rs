@@ -27,6 +27,8 @@ pub(crate) struct Segment<'a> {
     pub(crate) header_len: u8,
     raw_options: &'a [u8],
     pub(crate) payload: &'a [u8],
+    /// The IP header's TOS or traffic class.
+    pub(crate) tos: u8,
     /// The IP header's ECN field: 3 is CE.
     pub(crate) ecn: u8,
     /// It was merged from segments of this many bytes.
@@ -54,6 +56,7 @@ impl<'a> Segment<'a> {
             header_len: raw.header_len as u8,
             raw_options: raw.raw_options,
             payload: raw.payload,
+            tos: packet.tos,
             ecn: packet.ecn(),
             gso_size: packet.meta.gso_size,
         })

@@ -42,6 +42,8 @@ pub(crate) struct Request {
     pub(crate) acked: bool,
     /// It waits for the application of a transparent listener; nothing was sent.
     pub(crate) held: bool,
+    /// TOS of what it is answered with.
+    pub(crate) tos: u8,
     /// Timeouts so far (Linux: `num_timeout`).
     pub(crate) timeouts: u8,
     /// SYN-ACKs repeated (Linux: `num_retrans`). Held: SYNs seen.

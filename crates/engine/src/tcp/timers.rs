@@ -149,11 +149,8 @@ impl Tcp {
                 }
             }
             TimerKey::Request(index, generation) => {
-                if self
-                    .requests
-                    .get(index as usize)
-                    .is_some_and(|r| r.generation == generation)
-                {
+                let request = self.requests.get(index as usize);
+                if request.is_some_and(|r| r.generation == generation) {
                     self.request_timeout(env, index);
                 }
             }

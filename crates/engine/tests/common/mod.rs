@@ -1,5 +1,5 @@
 //! Two stacks on one virtual clock, joined by links that a test scripts.
-#![allow(dead_code)] // Each test uses its part.
+#![allow(dead_code, unreachable_pub, missing_docs)] // Each test uses its part.
 
 pub mod script;
 pub mod table;

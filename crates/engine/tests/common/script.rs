@@ -31,6 +31,7 @@ pub struct Script {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // There are few.
 enum Sent {
     Tcp(SegmentTrace),
     Icmp(u8, u8),
