@@ -98,6 +98,7 @@ fn overflow(case: Case<'_>) -> Option<Finding> {
             "Not tcp_max_syn_backlog: it bounds half-open connections, and only without SYN cookies. Not \
              tcp_abort_on_overflow: it turns a delay into failures.",
         )
+        .since("5.4 for somaxconn's default of 4096 (before: 128)")
         .source("https://elixir.bootlin.com/linux/v6.18/source/net/ipv4/tcp_input.c (tcp_conn_request)")
         .into()
 }

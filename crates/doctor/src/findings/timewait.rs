@@ -111,6 +111,7 @@ fn ephemeral_ports(case: Case<'_>) -> Option<Finding> {
         "Not tcp_fin_timeout: it does not shorten TIME_WAIT. Not tcp_tw_recycle: gone since Linux 4.12. Not a lower \
          tcp_max_tw_buckets, nor SO_LINGER 0: they drop the protection from old segments.",
     )
+    .since("4.19 for tcp_tw_reuse 2, the default: over loopback only")
     .source(IP_SYSCTL);
     if also > 0 {
         finding = finding.seen(format!("{also} more destinations are as full"));

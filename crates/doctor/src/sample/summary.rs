@@ -227,7 +227,8 @@ impl<'a> Builder<'a> {
         let diag = &socket.diag;
         self.summary.states.add(diag);
         let (local, remote) = (socket.local(), socket.remote());
-        let incoming = self.ports.contains(&local.port());
+        // A listener on port 0 takes every port: a gateway's.
+        let incoming = self.ports.contains(&local.port()) || self.ports.contains(&0);
         let entry = socket.is_time_wait_entry();
         self.summary.orphans += u64::from(diag.orphan);
         if !incoming && remote.port() != 0 && diag.state != State::SynRcvd {
