@@ -40,6 +40,8 @@ pub(crate) struct Env {
     pub(crate) events: EventQueue,
     /// Challenge ACKs left this second (`tcp_challenge_ack_limit`).
     pub(crate) challenges: crate::tcp::validate::ChallengeBudget,
+    /// What clients' Fast Opens remember.
+    pub(crate) fast_open: crate::tcp::fastopen::cache::Client,
     /// Connections that no application holds (`tcp_max_orphans`).
     pub(crate) orphans: u32,
     /// Who listens to what happens.
@@ -57,6 +59,7 @@ impl Env {
             sysctl: Sysctls::with_memory(config.memory),
             mib: Mib::new(),
             ip: Ip::new(&mut rng),
+            fast_open: crate::tcp::fastopen::cache::Client::new(&rng),
             rng,
             timers: Wheel::new(now),
             pool: Pool::default(),
@@ -77,11 +80,6 @@ impl Env {
             pool: &mut self.pool,
             memory: self.memory,
         }
-    }
-
-    /// Milliseconds of the clock, which wrap: what timestamps count (Linux: `tcp_jiffies32`).
-    pub(crate) fn now_ms(&self) -> u32 {
-        self.now.millis() as u32
     }
 
     /// Tells the sink, if there is one, what `kind` says.

@@ -1,5 +1,6 @@
 //! Flags and options of socket calls, by Linux's names and in Linux's units.
 
+use crate::FastOpenKeys;
 use core::time::Duration;
 use estab_proto::diag::CcName;
 
@@ -23,6 +24,9 @@ pub struct SendFlags {
     pub oob: bool,
     /// MSG_EOR: nothing is appended to this record's last segment.
     pub eor: bool,
+    /// The caller waits for an open that is under way and will write the rest of this data at once when it is done: the
+    /// handshake's last ACK rides on that (Linux: a blocking write, `sk_write_pending`).
+    pub waits: bool,
 }
 
 /// Flags of `Sock::recv`.
@@ -93,6 +97,10 @@ pub enum SockOption {
     FastOpen(u32),
     /// TCP_FASTOPEN_CONNECT
     FastOpenConnect(bool),
+    /// TCP_FASTOPEN_NO_COOKIE: data goes with the SYN, or is taken from it, without a cookie.
+    FastOpenNoCookie(bool),
+    /// TCP_FASTOPEN_KEY: a listener's own keys; without a primary one `tcp_fastopen_key` holds.
+    FastOpenKey(FastOpenKeys),
     /// TCP_INQ
     Inq(bool),
     /// estab: listens on every address and port of transparent interfaces.

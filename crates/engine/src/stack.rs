@@ -267,6 +267,11 @@ impl Stack {
         self.tcp.restore_timewaits(&mut self.env, text)
     }
 
+    /// Forgets what is remembered of other hosts: Fast Open's cookies (`ip tcp_metrics flush`).
+    pub fn flush_tcp_metrics(&mut self) {
+        self.env.fast_open.flush();
+    }
+
     /// All sockets; requests and TIME_WAITs included.
     pub fn diag(&self, now: Instant) -> Box<dyn Iterator<Item = SockDiag> + '_> {
         Box::new(self.tcp_diag(now).chain(self.dgram_diag()))
@@ -351,6 +356,16 @@ impl Sock<'_> {
         match self.stream {
             true => self.stack.tcp_send(self.id, data, flags),
             false => self.stack.dgram_send(self.id, data, None, None),
+        }
+    }
+
+    /// sendto(2) with MSG_FASTOPEN: connects to `addr` and sends `data`, the first of it with the SYN if Fast Open lets it
+    /// (RFC 7413). Bytes taken; EINPROGRESS when the open is under way and none were; EALREADY while another open is; on a
+    /// connection that is open already, `send` after a first `connect` that was not told so.
+    pub fn send_fast_open(&mut self, addr: Option<SocketAddr>, data: &[u8], flags: SendFlags) -> Result<usize> {
+        match self.stream {
+            true => self.stack.tcp_send_fast_open(self.id, addr, data, flags),
+            false => Err(SockError::EOPNOTSUPP),
         }
     }
 

@@ -196,6 +196,8 @@ fn a_failed_socket_can_connect_again() {
     s.expect("S 0:0(0)");
     assert_eq!(s.sock(id).connect(remote), Err(SockError::EALREADY));
     s.inject("S. 0:0(0) ack 1 win 5792 <mss 1000>");
+    // The first call after that tells of the success.
+    assert_eq!(s.sock(id).connect(remote), Ok(()));
     assert_eq!(s.sock(id).connect(remote), Err(SockError::EISCONN));
 }
 

@@ -2,6 +2,7 @@
 
 use crate::fd::{File, Socket};
 use crate::world::{self, Guard, World};
+use estab_engine::proto::State;
 use estab_engine::{Family, Kind, Readiness, RecvFlags, SendFlags, Shutdown, Sock, SockError, SockOption};
 use std::net::SocketAddr;
 
@@ -106,22 +107,62 @@ pub(crate) fn connect(fd: i32, addr: SocketAddr) -> Result<()> {
         world.stack.sock(now, socket.id)?.connect(unmapped(addr))?;
         Ok(socket.nonblocking)
     })?;
-    let outcome = waiting(fd, false, |world, socket| {
+    match connected(fd, addr) {
+        Err(Errno(libc::EAGAIN)) if nonblocking => Err(Errno(libc::EINPROGRESS)),
+        other => other,
+    }
+}
+
+/// Waits for an open that is under way.
+fn connected(fd: i32, addr: SocketAddr) -> Result<()> {
+    waiting(fd, false, |world, socket| {
         let now = world.now();
         let mut sock = world.stack.sock(now, socket.id)?;
         let level = sock.readiness();
         if level.contains(Readiness::ERROR) || level.contains(Readiness::HANGUP) {
             return Err(sock.take_error().map_or(Errno(libc::ECONNABORTED), Errno::from));
         }
-        if level.contains(Readiness::WRITABLE) {
-            Ok(())
-        } else {
-            Err(Errno(libc::EAGAIN))
+        if !level.contains(Readiness::WRITABLE) {
+            return Err(Errno(libc::EAGAIN));
         }
-    });
-    match outcome {
-        Err(Errno(libc::EAGAIN)) if nonblocking => Err(Errno(libc::EINPROGRESS)),
-        other => other,
+        if !socket.nonblocking {
+            // The caller learns now that it is connected: later calls say EISCONN.
+            let _ = sock.connect(unmapped(addr));
+        }
+        Ok(())
+    })
+}
+
+/// The SYN of this socket waits for the first write (TCP_FASTOPEN_CONNECT).
+fn is_deferred(sock: &mut Sock<'_>) -> bool {
+    sock.state() == State::SynSent && sock.readiness().contains(Readiness::WRITABLE)
+}
+
+/// sendto(2) with MSG_FASTOPEN, and the first write after a connect(2) with TCP_FASTOPEN_CONNECT. A call that may wait does
+/// so until the connection stands and the rest is written, and fails if the open does.
+pub(crate) fn send_fast_open(fd: i32, to: Option<SocketAddr>, data: &[u8], flags: i32) -> Result<usize> {
+    let (first, blocking) = now(|world| {
+        world.read_sysctls();
+        let socket = world.files.socket(fd)?;
+        let blocking = flags & libc::MSG_DONTWAIT == 0 && !socket.nonblocking;
+        let now = world.now();
+        let how = send_flags(flags, blocking);
+        let first = world
+            .stack
+            .sock(now, socket.id)?
+            .send_fast_open(to.map(unmapped), data, how);
+        Ok((first, blocking))
+    })?;
+    let taken = match first {
+        Ok(n) if blocking => n,
+        Err(SockError::EINPROGRESS | SockError::EALREADY) if blocking => 0,
+        other => return Ok(other?),
+    };
+    let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+    connected(fd, to.unwrap_or(unspecified))?;
+    match taken == data.len() {
+        true => Ok(taken),
+        false => Ok(taken + send(fd, &data[taken..], flags & !libc::MSG_FASTOPEN)?),
     }
 }
 
@@ -169,16 +210,25 @@ pub(crate) fn inq(fd: i32) -> Result<i32> {
     })
 }
 
-/// Sends all of `data`, waiting for room unless told not to; the bytes taken.
-pub(crate) fn send(fd: i32, data: &[u8], flags: i32) -> Result<usize> {
-    let how = SendFlags {
+fn send_flags(flags: i32, waits: bool) -> SendFlags {
+    SendFlags {
         more: flags & libc::MSG_MORE != 0,
         oob: flags & libc::MSG_OOB != 0,
         eor: flags & libc::MSG_EOR != 0,
-    };
+        waits,
+    }
+}
+
+/// Sends all of `data`, waiting for room unless told not to; the bytes taken.
+pub(crate) fn send(fd: i32, data: &[u8], flags: i32) -> Result<usize> {
+    if on(fd, |sock| Ok(is_deferred(sock)))? {
+        return send_fast_open(fd, None, data, flags);
+    }
+    let dont_wait = flags & libc::MSG_DONTWAIT != 0;
     let mut taken = 0;
-    let result = waiting(fd, flags & libc::MSG_DONTWAIT != 0, |world, socket| {
+    let result = waiting(fd, dont_wait, |world, socket| {
         let now = world.now();
+        let how = send_flags(flags, !dont_wait && !socket.nonblocking);
         loop {
             taken += world.stack.sock(now, socket.id)?.send(&data[taken..], how)?;
             if taken >= data.len() {

@@ -178,14 +178,40 @@ unsafe fn scatter(fd: c_int, iov: *const iovec, count: usize, flags: c_int) -> R
 ///
 /// # Safety
 /// As [`pieces`]; each piece is readable.
-unsafe fn gather(fd: c_int, iov: *const iovec, count: usize, flags: c_int) -> Result<usize> {
+unsafe fn gather(fd: c_int, iov: *const iovec, count: usize, flags: c_int, to: Target) -> Result<usize> {
     let mut data = Vec::new();
     // SAFETY: passed on from the caller.
     for piece in unsafe { pieces(iov, count)? } {
         // SAFETY: each piece is readable, by the caller's promise.
         data.extend_from_slice(unsafe { given(piece.iov_base, piece.iov_len)? });
     }
-    calls::send(fd, &data, flags)
+    // SAFETY: passed on from the caller.
+    unsafe { send_to(fd, &data, flags, to) }
+}
+
+/// Where a message goes: an address and its length, as the caller gave them.
+type Target = (*const sockaddr, socklen_t);
+
+const NOWHERE: Target = (std::ptr::null(), 0);
+
+/// Sends `data`; with MSG_FASTOPEN the address counts.
+///
+/// # Safety
+/// The address is null or as long as its length says.
+unsafe fn send_to(fd: c_int, data: &[u8], flags: c_int, (addr, len): Target) -> Result<usize> {
+    if flags & libc::MSG_FASTOPEN == 0 {
+        return calls::send(fd, data, flags);
+    }
+    if addr.is_null() {
+        return calls::send_fast_open(fd, None, data, flags);
+    }
+    // SAFETY: passed on from the caller.
+    match unsafe { addr::read(addr, len) } {
+        Ok(to) => calls::send_fast_open(fd, Some(to), data, flags),
+        // AF_UNSPEC would disconnect: not here.
+        Err(Errno(libc::EAFNOSUPPORT)) => Err(Errno(libc::EOPNOTSUPP)),
+        Err(e) => Err(e),
+    }
 }
 
 unsafe extern "C" fn socket(_: Ud, domain: c_int, kind: c_int, protocol: c_int) -> c_int {
@@ -304,7 +330,7 @@ unsafe extern "C" fn write(ud: Ud, fd: c_int, buf: *const c_void, len: size_t) -
 
 unsafe extern "C" fn writev(_: Ud, fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
     // SAFETY: writev(2)'s contract.
-    answer(unsafe { gather(fd, iov, count.max(0) as usize, 0) })
+    answer(unsafe { gather(fd, iov, count.max(0) as usize, 0, NOWHERE) })
 }
 
 unsafe extern "C" fn send(_: Ud, fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t {
@@ -313,23 +339,26 @@ unsafe extern "C" fn send(_: Ud, fd: c_int, buf: *const c_void, len: size_t, fla
 }
 
 unsafe extern "C" fn sendto(
-    ud: Ud,
+    _: Ud,
     fd: c_int,
     buf: *const c_void,
     len: size_t,
     flags: c_int,
-    _to: *const sockaddr,
-    _to_len: socklen_t,
+    to: *const sockaddr,
+    to_len: socklen_t,
 ) -> ssize_t {
-    // SAFETY: sendto(2)'s contract; on a stream the address is ignored.
-    unsafe { send(ud, fd, buf, len, flags) }
+    // SAFETY: sendto(2)'s contract.
+    answer(unsafe { given(buf, len).and_then(|data| send_to(fd, data, flags, (to, to_len))) })
 }
 
 unsafe extern "C" fn sendmsg(_: Ud, fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
     // SAFETY: sendmsg(2)'s contract: a valid header or null.
     let msg = unsafe { msg.as_ref() }.ok_or(Errno(libc::EFAULT));
     // SAFETY: the header's vectors are valid and readable.
-    answer(msg.and_then(|msg| unsafe { gather(fd, msg.msg_iov, msg.msg_iovlen, flags) }))
+    answer(msg.and_then(|msg| unsafe {
+        let to = (msg.msg_name.cast_const().cast(), msg.msg_namelen);
+        gather(fd, msg.msg_iov, msg.msg_iovlen, flags, to)
+    }))
 }
 
 /// Variadic in C; its third argument is passed alike on the ABIs Linux has.
@@ -390,10 +419,23 @@ unsafe extern "C" fn setsockopt(
 
 /// Lets time pass until `look` finds something or `timeout` (milliseconds, negative: for ever) is over.
 fn wait<T>(timeout: c_int, mut look: impl FnMut(&mut World) -> Option<T>) -> Option<T> {
-    let guard = world::lock();
+    let mut guard = world::lock();
     let now = guard.as_ref().map(World::now)?;
     let patience = u64::try_from(timeout).map_or(PATIENCE, Duration::from_millis);
     let mut found = None;
+    if guard.as_ref().is_some_and(|world| !world.is_clock_mine()) {
+        // Time is another thread's to let pass.
+        loop {
+            let world = guard.as_mut()?;
+            found = look(world);
+            if found.is_some() || world.now() >= now + patience {
+                return found;
+            }
+            world.wake_at(now + patience);
+            world::not_yet(world);
+            guard = world::sleep(guard);
+        }
+    }
     let guard = world::advance(guard, now + patience, |world| {
         found = look(world);
         found.is_some()
@@ -454,11 +496,15 @@ unsafe extern "C" fn netdev_receive(_: Ud, buf: *mut c_void, count: *mut size_t,
 unsafe extern "C" fn usleep(_: Ud, micros: c_uint) -> c_int {
     let guard = world::lock();
     if let Some(now) = guard.as_ref().map(World::now) {
-        drop(world::advance(
-            guard,
-            now + Duration::from_micros(micros.into()),
-            |_| false,
-        ));
+        let end = now + Duration::from_micros(micros.into());
+        let mut guard = world::advance(guard, end, |_| false);
+        let returned = guard.as_mut().is_some_and(World::take_returned);
+        drop(guard);
+        if returned {
+            // A thread whose call is over has its result to hand over to packetdrill, which it can only while this one is
+            // here; no time passes for the stack.
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
     0
 }

@@ -2,12 +2,13 @@
 
 use crate::calls::{self, Errno, Result};
 use crate::tcp_info;
-use estab_engine::SockOption as O;
 use estab_engine::proto::diag::CcName;
+use estab_engine::{FastOpenKeys, SockOption as O};
 use std::time::Duration;
 
 const TCP_CC_INFO: i32 = 26;
 const TCP_FASTOPEN_CONNECT: i32 = 30;
+const TCP_FASTOPEN_KEY: i32 = 33;
 const TCP_FASTOPEN_NO_COOKIE: i32 = 34;
 const TCP_INQ: i32 = 36;
 const SO_MAX_PACING_RATE: i32 = 47;
@@ -51,7 +52,9 @@ fn integer(level: i32, name: i32, v: i32) -> Option<Result<O>> {
         }
         (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT) => Ok(O::NotsentLowat(v as u32)),
         (libc::IPPROTO_TCP, libc::TCP_FASTOPEN) => positive(v).map(O::FastOpen),
-        (libc::IPPROTO_TCP, TCP_FASTOPEN_CONNECT) => Ok(O::FastOpenConnect(on)),
+        (libc::IPPROTO_TCP, TCP_FASTOPEN_CONNECT) if (0..=1).contains(&v) => Ok(O::FastOpenConnect(on)),
+        (libc::IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE) if (0..=1).contains(&v) => Ok(O::FastOpenNoCookie(on)),
+        (libc::IPPROTO_TCP, TCP_FASTOPEN_CONNECT | TCP_FASTOPEN_NO_COOKIE) => Err(Errno(libc::EINVAL)),
         (libc::IPPROTO_TCP, TCP_INQ) if (0..=1).contains(&v) => Ok(O::Inq(on)),
         (libc::IPPROTO_TCP, TCP_INQ) => Err(Errno(libc::EINVAL)),
         _ => return None,
@@ -64,7 +67,7 @@ fn as_integer(option: O) -> i32 {
     match option {
         O::ReuseAddr(on) | O::ReusePort(on) | O::KeepAlive(on) | O::OobInline(on) | O::V6Only(on) => i32::from(on),
         O::NoDelay(on) | O::Cork(on) | O::QuickAck(on) | O::FastOpenConnect(on) | O::Inq(on) => i32::from(on),
-        O::Transparent(on) => i32::from(on),
+        O::Transparent(on) | O::FastOpenNoCookie(on) => i32::from(on),
         O::Linger(time) => time.map_or(-1, secs),
         O::SndBuf(n) | O::RcvBuf(n) | O::DeferAccept(n) | O::WindowClamp(n) | O::NotsentLowat(n) | O::FastOpen(n) => {
             n as i32
@@ -75,7 +78,7 @@ fn as_integer(option: O) -> i32 {
         O::KeepIdle(d) | O::KeepIntvl(d) => secs(d),
         O::Linger2(n) => n,
         O::UserTimeout(d) => d.as_millis() as i32,
-        O::Congestion(_) => 0,
+        O::Congestion(_) | O::FastOpenKey(_) => 0,
     }
 }
 
@@ -93,6 +96,19 @@ pub(crate) fn set(fd: i32, level: i32, name: i32, value: &[u8]) -> Result<()> {
             let text = std::str::from_utf8(&value[..end]).map_err(|_| Errno(libc::ENOENT))?;
             return calls::set(fd, O::Congestion(CcName::new(text)));
         }
+        (libc::IPPROTO_TCP, TCP_FASTOPEN_KEY) => {
+            // One key, or two: the second only proves cookies.
+            let (primary, backup) = match value.len() {
+                16 => (value.first_chunk(), None),
+                32 => (value.first_chunk(), value.last_chunk()),
+                _ => return Err(Errno(libc::EINVAL)),
+            };
+            let keys = FastOpenKeys {
+                primary: primary.copied(),
+                backup: backup.copied(),
+            };
+            return calls::set(fd, O::FastOpenKey(keys));
+        }
         (libc::SOL_SOCKET, libc::SO_LINGER) => {
             let (Some(on), Some(seconds)) = (word(0), word(4)) else {
                 return Err(Errno(libc::EINVAL));
@@ -107,6 +123,12 @@ pub(crate) fn set(fd: i32, level: i32, name: i32, value: &[u8]) -> Result<()> {
         [byte, ..] if level == libc::IPPROTO_IP && value.len() < 4 => i32::from(*byte),
         _ => word(0).ok_or(Errno(libc::EINVAL))?,
     };
+    if (level, name) == (libc::IPPROTO_TCP, TCP_FASTOPEN_CONNECT) {
+        calls::now(|world| {
+            world.read_sysctls();
+            Ok(())
+        })?;
+    }
     if (level, name) == (libc::IPPROTO_TCP, TCP_INQ) {
         calls::now(|world| world.files.socket_mut(fd).map(|s| s.inq = value != 0))?;
     }
@@ -121,8 +143,7 @@ pub(crate) fn set(fd: i32, level: i32, name: i32, value: &[u8]) -> Result<()> {
             libc::SO_PRIORITY | libc::SO_MARK | libc::SO_RCVLOWAT | SO_ZEROCOPY | libc::SO_TIMESTAMPING,
         )
         | (libc::IPPROTO_IP, libc::IP_FREEBIND | libc::IP_MTU_DISCOVER | libc::IP_RECVERR | libc::IP_TRANSPARENT)
-        | (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER | libc::IPV6_RECVERR | libc::IPV6_FREEBIND)
-        | (libc::IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE) => Ok(()),
+        | (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER | libc::IPV6_RECVERR | libc::IPV6_FREEBIND) => Ok(()),
         _ => Err(Errno(libc::ENOPROTOOPT)),
     }
 }
@@ -142,6 +163,12 @@ pub(crate) fn get(fd: i32, level: i32, name: i32) -> Result<Vec<u8>> {
             let mut name = [0; 16];
             name[..cc.as_str().len()].copy_from_slice(cc.as_str().as_bytes());
             return Ok(name.to_vec());
+        }
+        (libc::IPPROTO_TCP, TCP_FASTOPEN_KEY) => {
+            let O::FastOpenKey(keys) = calls::get(fd, O::FastOpenKey(FastOpenKeys::default()))? else {
+                return bytes(0);
+            };
+            return Ok([keys.primary, keys.backup].into_iter().flatten().flatten().collect());
         }
         (libc::SOL_SOCKET, libc::SO_ERROR) => {
             return bytes(calls::on(fd, |sock| Ok(sock.take_error().map_or(0, |e| e.errno())))?);

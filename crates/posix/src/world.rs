@@ -13,7 +13,13 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 use std::time::Duration;
+
+/// Files in the folder of settings that are none: a stand-in for `ip tcp_metrics flush` makes the first, one for nstat
+/// reads the second.
+const FLUSH_METRICS: &str = "estab_flush_tcp_metrics";
+const COUNTERS: &str = "estab_counters";
 
 /// Seconds since 1970 when a virtual clock starts.
 const EPOCH: u64 = 1_600_000_000;
@@ -71,6 +77,11 @@ pub(crate) struct World {
     asleep: usize,
     looking: usize,
     returning: usize,
+    /// A thread that had slept has read the clock.
+    returned: bool,
+    /// Who lets time pass, and when sleeping threads are to be woken.
+    clock_of: ThreadId,
+    alarms: Vec<Instant>,
 }
 
 thread_local! {
@@ -129,11 +140,31 @@ impl World {
             asleep: 0,
             looking: 0,
             returning: 0,
+            returned: false,
+            clock_of: std::thread::current().id(),
+            alarms: Vec::new(),
         }
     }
 
     pub(crate) fn now(&self) -> Instant {
         self.now
+    }
+
+    /// This thread lets time pass.
+    pub(crate) fn is_clock_mine(&self) -> bool {
+        self.clock_of == std::thread::current().id()
+    }
+
+    /// Sleeping threads look again at that time at the latest.
+    pub(crate) fn wake_at(&mut self, at: Instant) {
+        if !self.alarms.contains(&at) {
+            self.alarms.push(at);
+        }
+    }
+
+    /// Whether a thread that had slept has returned since the last call.
+    pub(crate) fn take_returned(&mut self) -> bool {
+        std::mem::take(&mut self.returned)
     }
 
     /// Microseconds since 1970 of a moment.
@@ -147,6 +178,12 @@ impl World {
             return;
         };
         for entry in entries.flatten() {
+            if entry.file_name() == FLUSH_METRICS {
+                // Gone already: somebody else took it.
+                let _ = std::fs::remove_file(entry.path());
+                self.stack.flush_tcp_metrics();
+                continue;
+            }
             let name = format!("net.ipv4.{}", entry.file_name().to_string_lossy());
             let Ok(value) = std::fs::read_to_string(entry.path()) else {
                 continue;
@@ -165,6 +202,21 @@ impl World {
         self.stack
             .handle_packet(self.now, self.iface, packet, RxMeta::default());
         self.settle();
+        self.write_counters();
+    }
+
+    /// Leaves the counters that are not 0 where a stand-in for nstat finds them.
+    fn write_counters(&self) {
+        let Some(folder) = &self.sysctls else { return };
+        let counters: String = self
+            .stack
+            .counters()
+            .iter()
+            .filter(|(_, value)| *value > 0)
+            .map(|(counter, value)| format!("{:<31} {value:<18} 0.0\n", counter.name()))
+            .collect();
+        // Who can't write there has no script that looks.
+        let _ = std::fs::write(folder.join(COUNTERS), counters);
     }
 
     /// Sends what there is to send and hands out what happened.
@@ -184,7 +236,11 @@ impl World {
 
     /// The next moment at which something happens by itself.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.stack.poll_timeout()
+        self.stack
+            .poll_timeout()
+            .into_iter()
+            .chain(self.alarms.iter().copied())
+            .min()
     }
 
     pub(crate) fn epoll_forget(&self, fd: i32) {
@@ -196,6 +252,7 @@ impl World {
 
     fn run_timers(&mut self, at: Instant) {
         self.now = self.now.max(at);
+        self.alarms.retain(|alarm| *alarm > self.now);
         self.stack.handle_timeout(self.now);
         self.settle();
     }
@@ -262,6 +319,7 @@ pub(crate) fn sleep(mut guard: Guard) -> Guard {
 pub(crate) fn not_yet(world: &mut World) {
     if RETURNING.replace(false) {
         world.returning -= 1;
+        world.returned = true;
         CHANGED.notify_all();
     }
 }

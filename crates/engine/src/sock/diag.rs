@@ -29,12 +29,13 @@ impl Conn {
             | if self.sack_ok { OPT_SACK } else { 0 }
             | if scaled { OPT_WSCALE } else { 0 }
             | if self.ecn_ok { OPT_ECN } else { 0 };
+        self.fast_open_info(&mut info);
         info.snd_wscale = self.snd_scale.bits();
         info.rcv_wscale = self.rcv_scale.bits();
         info.pmtu = self.pmtu;
         info.segs_in = self.segs_in;
         info.segs_out = self.segs_out;
-        if let Some(opening) = opening {
+        if let Some(opening) = opening.filter(|_| !self.is_fast_open_child()) {
             info.retransmits = opening.retries;
             info.unacked = u32::from(opening.first_sent.is_some());
         }

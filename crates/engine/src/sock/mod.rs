@@ -6,6 +6,7 @@
 pub(crate) mod bind;
 pub(crate) mod dgram;
 pub(crate) mod diag;
+pub(crate) mod fastopen;
 pub(crate) mod id;
 pub(crate) mod options;
 pub(crate) mod readiness;

@@ -1,7 +1,7 @@
 //! The options of a TCP socket, kept small: every connection carries them.
 
 use crate::env::Env;
-use crate::sysctl::Sysctls;
+use crate::sysctl::{FastOpenKeys, Sysctls};
 use crate::tcp::conn::Conn;
 use crate::{Result, SockError, SockOption};
 use alloc::sync::Arc;
@@ -21,6 +21,7 @@ pub(crate) struct SockOpts {
     pub(crate) oob_inline: bool,
     pub(crate) inq: bool,
     pub(crate) fastopen_connect: bool,
+    pub(crate) fastopen_no_cookie: bool,
     pub(crate) transparent: bool,
     /// IP_TTL; 0: the default.
     pub(crate) ttl: u8,
@@ -49,6 +50,8 @@ pub(crate) struct SockOpts {
     pub(crate) notsent_lowat: u32,
     /// TCP_FASTOPEN
     pub(crate) fastopen: u32,
+    /// TCP_FASTOPEN_KEY
+    pub(crate) fastopen_keys: Option<FastOpenKeys>,
     pub(crate) max_pacing_rate: u64,
     pub(crate) cc: Option<CcName>,
 }
@@ -66,6 +69,7 @@ impl Default for SockOpts {
             oob_inline: false,
             inq: false,
             fastopen_connect: false,
+            fastopen_no_cookie: false,
             transparent: false,
             ttl: 0,
             tos: 0,
@@ -83,6 +87,7 @@ impl Default for SockOpts {
             user_timeout: 0,
             notsent_lowat: 0,
             fastopen: 0,
+            fastopen_keys: None,
             max_pacing_rate: u64::MAX,
             cc: None,
         }
@@ -190,6 +195,8 @@ impl SockOpts {
             SockOption::NotsentLowat(n) => self.notsent_lowat = n,
             SockOption::FastOpen(n) => self.fastopen = n,
             SockOption::FastOpenConnect(on) => self.fastopen_connect = on,
+            SockOption::FastOpenNoCookie(on) => self.fastopen_no_cookie = on,
+            SockOption::FastOpenKey(keys) => self.fastopen_keys = keys.primary.map(|_| keys),
             SockOption::Inq(on) => self.inq = on,
             SockOption::Transparent(on) => self.transparent = on,
         }
@@ -228,6 +235,8 @@ impl SockOpts {
             SockOption::NotsentLowat(_) => SockOption::NotsentLowat(self.notsent_lowat),
             SockOption::FastOpen(_) => SockOption::FastOpen(self.fastopen),
             SockOption::FastOpenConnect(_) => SockOption::FastOpenConnect(self.fastopen_connect),
+            SockOption::FastOpenNoCookie(_) => SockOption::FastOpenNoCookie(self.fastopen_no_cookie),
+            SockOption::FastOpenKey(_) => SockOption::FastOpenKey(self.fastopen_keys.unwrap_or_default()),
             SockOption::Inq(_) => SockOption::Inq(self.inq),
             SockOption::Transparent(_) => SockOption::Transparent(self.transparent),
         }
@@ -256,6 +265,7 @@ impl SockOpts {
                 SockOption::Congestion(sysctl.tcp_congestion_control)
             }
             SockOption::MaxSeg(0) => SockOption::MaxSeg(536),
+            SockOption::FastOpenKey(keys) if keys.primary.is_none() => SockOption::FastOpenKey(sysctl.tcp_fastopen_key),
             other => other,
         }
     }

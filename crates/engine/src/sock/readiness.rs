@@ -17,7 +17,10 @@ impl Conn {
             add(Readiness::READABLE);
             add(Readiness::READ_HANGUP);
         }
-        if !matches!(self.state, State::SynSent | State::SynRcvd) {
+        if self.is_connect_deferred() {
+            add(Readiness::WRITABLE);
+        }
+        if !matches!(self.state, State::SynSent | State::SynRcvd) || self.is_fast_open_child() {
             if self.rcv.readable() > 0 {
                 add(Readiness::READABLE);
             }

@@ -2,6 +2,7 @@
 
 use super::SockOpts;
 use super::bind::{BindAddr, BindClass, Binding};
+use super::fastopen::{checked, queue_of_listener};
 use super::id::{Body, Idle};
 use super::options::BufLimits;
 use crate::event::SocketId;
@@ -136,7 +137,11 @@ impl Stack {
             }
             self.tcp.binds.change(&mut binding, listening);
         }
-        let opts = idle.opts.clone();
+        let mut opts = idle.opts.clone();
+        let queue = queue_of_listener(env, opts.fastopen, backlog);
+        if queue != opts.fastopen {
+            Arc::make_mut(&mut opts).fastopen = queue;
+        }
         let listener = Listener::new(id, family, opts, binding, backlog);
         let index = self.tcp.listeners.insert(Box::new(listener)) as u32;
         self.tcp.demux.listen(binding.addr, binding.port, index, transparent);
@@ -145,7 +150,7 @@ impl Stack {
     }
 
     pub(crate) fn tcp_connect(&mut self, id: SocketId, addr: SocketAddr) -> Result<()> {
-        self.active_open(id, addr, State::Closed)
+        self.connect_from(id, addr, State::Closed)
     }
 
     /// LISTEN to SYN_SENT (RFC 9293 §3.10.1): what the listener's queues held is gone as by close.
@@ -154,16 +159,31 @@ impl Stack {
             return Err(SockError::EINVAL);
         };
         self.tcp_shutdown(id, Shutdown::Both)?;
-        self.active_open(id, addr, State::Listen)
+        self.connect_from(id, addr, State::Listen)
     }
 
-    fn active_open(&mut self, id: SocketId, addr: SocketAddr, from: State) -> Result<()> {
+    fn connect_from(&mut self, id: SocketId, addr: SocketAddr, from: State) -> Result<()> {
+        let Some(index) = self.active_open(id, addr, from)? else {
+            return Ok(());
+        };
+        let conn = &mut self.tcp.conns[index as usize];
+        if conn.opts.fastopen_connect {
+            conn.fast_open_connect(&self.env);
+        }
+        self.tcp.settle(&mut self.env, index);
+        Ok(())
+    }
+
+    /// A connection in SYN_SENT for a socket, whose SYN has not left yet; `None`: connect(2) now tells that an open has
+    /// succeeded (Linux: `__inet_stream_connect`).
+    pub(crate) fn active_open(&mut self, id: SocketId, addr: SocketAddr, from: State) -> Result<Option<u32>> {
         match self.which(id)? {
             Which::Listener(_) => return Err(SockError::EISCONN),
             Which::Conn(i) => {
                 let conn = &mut self.tcp.conns[i as usize];
                 match conn.state {
-                    State::SynSent | State::SynRcvd => return Err(SockError::EALREADY),
+                    State::SynSent if conn.is_connect_deferred() => return Err(SockError::EISCONN),
+                    State::SynSent | State::SynRcvd if conn.connecting => return Err(SockError::EALREADY),
                     State::Closed if !conn.was_open => {
                         let error = conn.error.take();
                         self.tcp_disconnect(id)?;
@@ -171,6 +191,7 @@ impl Stack {
                             return Err(error);
                         }
                     }
+                    State::Established | State::CloseWait if core::mem::take(&mut conn.connecting) => return Ok(None),
                     _ => return Err(SockError::EISCONN),
                 }
             }
@@ -191,9 +212,10 @@ impl Stack {
             .tcp
             .connect(&mut self.env, family, idle.opts.clone(), idle.binding, remote, from)?;
         slot.body = Body::Conn(index);
-        self.tcp.conns[index as usize].sock = Some(id);
-        self.tcp.settle(&mut self.env, index);
-        Ok(())
+        let conn = &mut self.tcp.conns[index as usize];
+        conn.sock = Some(id);
+        conn.connecting = true;
+        Ok(Some(index))
     }
 
     /// Back to a socket without connection, options and a bound port kept (Linux: `tcp_disconnect`).
@@ -240,7 +262,14 @@ impl Stack {
         }
         match conn.state {
             _ if conn.snd_shutdown => return Err(SockError::EPIPE),
-            State::SynSent | State::SynRcvd => return Err(SockError::EAGAIN),
+            State::SynSent if conn.is_connect_deferred() => return self.tcp_send_syn(id, data, flags),
+            State::SynRcvd if conn.is_fast_open_child() => {}
+            State::SynSent | State::SynRcvd => {
+                if let Some(opening) = conn.opening.as_deref_mut() {
+                    opening.write_pending |= flags.waits;
+                }
+                return Err(SockError::EAGAIN);
+            }
             State::Established | State::CloseWait => {}
             _ => return Err(SockError::EPIPE),
         }
@@ -320,6 +349,7 @@ impl Stack {
     pub(crate) fn tcp_send_room(&self, id: SocketId) -> usize {
         self.conn(id).map_or(0, |c| match c.state {
             State::Established | State::CloseWait if !c.snd_shutdown => c.snd.room(),
+            State::SynRcvd if c.is_fast_open_child() && !c.snd_shutdown => c.snd.room(),
             _ => 0,
         })
     }
@@ -413,6 +443,7 @@ impl Stack {
             wmem_max: self.env.sysctl.wmem_max,
             rmem_max: self.env.sysctl.rmem_max,
         };
+        let option = checked(&self.env, self.tcp_state(id), option)?;
         let which = self.which(id)?;
         let (opts, binding) = match which {
             Which::Conn(index) => {

@@ -51,6 +51,7 @@ impl Conn {
             self.move_to(env, State::Closed, on);
         }
         self.fate = Fate::Done;
+        self.end_fast_open_request(false);
         self.rcv_shutdown = true;
         self.snd_shutdown = true;
         self.opening = None;

@@ -5,6 +5,7 @@
 use super::close::Fate;
 use super::connect::Opening;
 use super::demux::Tuple;
+use super::fastopen::FastOpen;
 use super::keepalive::Keepalive;
 use super::rcv::{DataIn, DataOut, Path, RcvSetup, Receiver};
 use super::segment::Segment;
@@ -111,6 +112,10 @@ pub(crate) struct Conn {
     pub(crate) ts: TsState,
     /// The handshake's state, while our SYN is not acknowledged.
     pub(crate) opening: Option<Box<Opening>>,
+    /// Fast Open's state, where it plays a part.
+    pub(crate) fast_open: Option<Box<FastOpen>>,
+    /// connect(2) has not said yet that it succeeded (Linux: SS_CONNECTING).
+    pub(crate) connecting: bool,
     /// The handle; before accept and after close none (then `closed` may hold the old one).
     pub(crate) sock: Option<SocketId>,
     pub(crate) closed: Option<SocketId>,
@@ -194,6 +199,9 @@ impl Conn {
     }
 
     fn synchronized_arrives(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
+        if self.is_fast_open_child() && !self.fast_open_check(env, segment)? {
+            return Ok(());
+        }
         if self.is_repeated_syn(segment) {
             // Our SYN-ACK was lost, or the peer is impatient (Linux: `tcp_check_req`).
             let answer = super::validate::oow_allows(env, &mut self.last_oow_ack, Counter::TcpExtTCPACKSkippedSynRecv);
@@ -255,7 +263,10 @@ impl Conn {
 
     /// Step five: the ACK field (Linux: `tcp_ack` and the switch behind it).
     fn ack_arrives(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
-        if self.state == State::SynRcvd {
+        let child = self.is_fast_open_child();
+        if child {
+            // The sender is at work already.
+        } else if self.state == State::SynRcvd {
             self.syn_acked(env, segment)?;
         } else if self.opening.as_ref().is_some_and(|o| segment.ack.after(o.iss)) {
             // Closed before the peer's ACK: our SYN is acknowledged in FIN_WAIT_1.
@@ -276,6 +287,9 @@ impl Conn {
                 has_data: segment.len() > 0,
             },
         );
+        if child && self.state == State::SynRcvd && (out.drop.is_some() || out.old_ack) {
+            return Err(Reject::reset(out.drop.unwrap_or(DropReason::TcpOldAck)));
+        }
         if let Some(reason) = out.drop {
             if out.challenge || self.state != State::Established {
                 self.challenge_ack(env);
@@ -287,6 +301,12 @@ impl Conn {
             && !super::validate::paws_rejects(self.ts.recent, ts.val)
         {
             self.ts.store(env, ts.val);
+        }
+        if child && !out.old_ack {
+            let echo = ts
+                .filter(|ts| ts.ecr != 0)
+                .map(|ts| ts.ecr.wrapping_sub(self.ts.offset));
+            self.fast_open_established(env, echo);
         }
         if out.progress {
             self.soft_error = None;
@@ -317,6 +337,10 @@ impl Conn {
                 }
             }
             _ => {}
+        }
+        if segment.syn() {
+            // The SYN-ACK of a simultaneous open repeats the SYN: a duplicate.
+            self.rcv.dupack(&mut env.rcv(), segment.seq, segment.data_seq());
         }
         if segment.payload.is_empty() && !segment.fin() {
             return Ok(());
@@ -417,6 +441,8 @@ impl Conn {
                 ..TsState::default()
             },
             opening: Some(Box::new(opening)),
+            fast_open: None,
+            connecting: false,
             sock: None,
             closed: None,
             parent: None,
@@ -475,7 +501,7 @@ pub(super) fn rcv_setup(irs: SeqNum, opening: &Opening, opts: &SockOpts, buf: (u
         irs,
         window: opening.window,
         wscale_ok: opening.scale.is_some(),
-        advmss: opening.mss,
+        advmss: opening.mss.saturating_sub(if opening.ts { 12 } else { 0 }),
         mss,
         sack_ok: opening.sack,
         ts_ok: opening.ts,
@@ -510,4 +536,4 @@ impl core::ops::Deref for SackList {
 }
 
 // With its slots in the tables of handles, lookups, ports and timers an idle connection stays within 1 KiB.
-const _: () = assert!(size_of::<Conn>() <= 896);
+const _: () = assert!(size_of::<Conn>() <= 912);

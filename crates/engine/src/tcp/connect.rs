@@ -18,7 +18,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use estab_proto::state::Trigger;
 use estab_proto::{Counter, SeqNum, State, TcpFlags, TimerKind, TraceKind, WindowScale};
-use estab_wire::tcp::{Options, Timestamps};
+use estab_wire::tcp::{FastOpen, Options, Timestamps};
 
 /// What the handshake needs while our SYN is not acknowledged.
 #[derive(Clone, Debug)]
@@ -32,6 +32,11 @@ pub(crate) struct Opening {
     pub(crate) ecn: bool,
     /// The window our SYN shows.
     pub(crate) window: InitialWindow,
+    /// Fast Open: the option that the first SYN or SYN-ACK carries, and the bytes of data in the SYN.
+    pub(crate) fast_open: Option<FastOpen>,
+    pub(crate) data: u16,
+    /// A writer waits for the handshake (Linux: `sk_write_pending`).
+    pub(crate) write_pending: bool,
     /// It goes out at the next poll.
     pub(crate) due: bool,
     /// SYNs or SYN-ACKs repeated.
@@ -81,6 +86,7 @@ impl Opening {
                 val: super::clock_ms(env).wrapping_add(offset),
                 ecr: recent,
             }),
+            fast_open: self.fast_open,
             ..Options::default()
         }
     }
@@ -88,6 +94,7 @@ impl Opening {
     /// It left: starts the retransmission timer.
     pub(crate) fn on_sent(&mut self, env: &mut Env, user_timeout: u32) {
         self.due = false;
+        (self.fast_open, self.data) = (None, 0);
         if self.first_sent.is_some() {
             env.mib.inc(Counter::TcpRetransSegs);
             env.mib.inc(Counter::TcpExtTCPSynRetrans);
@@ -144,8 +151,10 @@ impl Conn {
             true => 0,
             false => env.sysctl.tcp_syn_linear_timeouts,
         };
+        let child = self.fast_open.as_ref().is_some_and(|_| opening.passive);
         let limit = match (opening.passive, self.opts.syncnt) {
-            (true, _) => env.sysctl.tcp_synack_retries,
+            (true, n) if child && n > 0 => n.into(),
+            (true, _) => env.sysctl.tcp_synack_retries + u32::from(child),
             (false, 0) => env.sysctl.tcp_syn_retries + linear,
             (false, n) => u32::from(n) + linear,
         };
@@ -162,12 +171,20 @@ impl Conn {
             0 => model_timeout(limit - linear, env.sysctl.tcp_rto_max_ms / 1000),
             ms => Duration::from_millis(ms.into()),
         };
-        if u32::from(retries) >= limit || waited >= patience {
+        let expired = u32::from(retries) >= limit || waited >= patience;
+        self.fast_open_timeout(env, retries, expired);
+        if expired {
             if state == State::SynSent || state == State::SynRcvd {
                 env.mib.inc(Counter::TcpAttemptFails);
             }
             env.mib.inc(Counter::TcpExtTCPAbortOnTimeout);
             return self.fail(env, self.soft_error.unwrap_or(SockError::ETIMEDOUT));
+        }
+        let Some(opening) = self.opening.as_mut() else {
+            return;
+        };
+        if child && retries == 1 {
+            self.snd.enter_loss(env);
         }
         opening.retries += 1;
         // RFC 3168 §6.1.1.1: perhaps ECN is what the path dislikes (`tcp_ecn_fallback`).
@@ -190,7 +207,7 @@ impl Conn {
             .filter(|ts| opening.ts && ts.ecr != 0)
             .map(|ts| ts.ecr.wrapping_sub(self.ts.offset));
         if segment.ack_set() {
-            if segment.ack != opening.iss + 1 {
+            if !segment.ack.after(opening.iss) || segment.ack.after(self.snd.nxt()) {
                 return Err(Reject::reset(DropReason::TcpInvalidAckSequence));
             }
             let (first, last) = (opening.first_sent, env.now);
@@ -268,7 +285,9 @@ impl Conn {
             cc: self.opts.cc,
         };
         self.sack_ok = setup.sack_ok;
-        self.snd = Sender::new(env, &setup);
+        let fresh = Sender::new(env, &setup);
+        let before = core::mem::replace(&mut self.snd, fresh);
+        self.snd.keep_syn_data(before);
         self.apply_options(env);
     }
 
@@ -300,13 +319,23 @@ impl Conn {
         };
         self.settle_sender(env, &settled);
         self.settle_receiver(env, segment.seq);
-        self.opening = None;
+        let (repeated, write_pending) = self
+            .opening
+            .take()
+            .map_or((false, false), |o| (o.retries > 0, o.write_pending));
         self.last_rcv = env.now;
         self.soft_error = None;
         self.move_to(env, State::Established, Trigger::RcvSynAck);
         self.keepalive.start(env, &self.opts);
-        self.rcv.ack_now();
         self.notify(env);
+        if self.fast_open_synack(env, segment, repeated) {
+            return Ok(());
+        }
+        if write_pending {
+            self.rcv.ack_with_first_write(&env.rcv());
+        } else {
+            self.rcv.ack_now();
+        }
         self.syn_text(env, segment)
     }
 
@@ -362,6 +391,7 @@ impl Conn {
             syn_lost: opening.retries > 1 && echo.is_none(),
         };
         self.settle_sender(env, &settled);
+        self.snd.watch_syn_data(env);
         self.opening = None;
         self.move_to(env, State::Established, Trigger::RcvAckOfSyn);
         self.keepalive.start(env, &self.opts);
@@ -443,6 +473,9 @@ impl Tcp {
             ts: env.sysctl.tcp_timestamps != 0,
             ecn: env.sysctl.tcp_ecn == 1,
             window,
+            fast_open: None,
+            data: 0,
+            write_pending: false,
             due: quiet.is_none(),
             retries: 0,
             backoff: 0,

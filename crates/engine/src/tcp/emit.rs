@@ -204,7 +204,7 @@ impl Conn {
             window: opening.window.field(),
             urgent: 0,
             options: opening.options(env, self.ts.offset, self.ts.recent),
-            len: 0,
+            len: opening.data.into(),
             gso: None,
             ect: false,
         };
@@ -248,7 +248,8 @@ impl Conn {
             urgent: out.urgent,
         };
         let snd = &self.snd;
-        let (seq, len) = (out.seq, out.len as usize);
+        let seq = out.seq + u32::from(out.flags.contains(TcpFlags::SYN));
+        let len = out.len as usize;
         Ip::emit_tcp(
             env,
             buf,

@@ -51,6 +51,9 @@ impl Conn {
         match error.kind {
             IcmpKind::FragNeeded { mtu } => {
                 if Ip::update_pmtu(env, self.tuple.remote_ip, mtu).is_some() {
+                    if self.state == State::SynSent {
+                        return self.fast_open_too_big(env);
+                    }
                     let mss = self.current_mss(env);
                     self.snd.set_mss(env, mss, true);
                 }
@@ -60,7 +63,8 @@ impl Conn {
             _ => {}
         }
         match self.state {
-            State::SynSent | State::SynRcvd => {
+            // A Fast Open's child that was accepted is open to its application.
+            State::SynSent | State::SynRcvd if !(self.is_fast_open_child() && self.parent.is_none()) => {
                 env.mib.inc(Counter::TcpAttemptFails);
                 self.fail(env, error.error);
             }

@@ -28,6 +28,8 @@ pub(crate) struct Listener {
     pub(crate) first_request: u32,
     /// When a cookie was last needed (Linux: `ts_recent_stamp` of the listener).
     pub(crate) last_overflow: Option<Instant>,
+    /// Fast Open's children before their final ACK.
+    pub(crate) fast_open: super::fastopen::Queue,
 }
 
 impl Listener {
@@ -43,6 +45,7 @@ impl Listener {
             young: 0,
             first_request: NIL,
             last_overflow: None,
+            fast_open: Default::default(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! | 9293 §3.1 | a segment as it came, and as it leaves | `segment.rs`, `emit.rs` |
 //! | – | which object a segment belongs to | `demux.rs` |
 //! | 9293 §3.10.7.2, 4987 | LISTEN, requests, cookies | `passive.rs`, `listen.rs`, `synq.rs`, `cookie.rs` |
+//! | 7413 | Fast Open | `fastopen/` |
 //! | – | opens that wait for the application | `transparent.rs` |
 //! | 9293 §3.10.7.3, 6056 | SYN_SENT, simultaneous open; ports | `connect.rs`, `ports.rs` |
 //! | 9293 §3.10.7.4 | segment arrives | `conn.rs` |
@@ -28,6 +29,7 @@ pub(crate) mod connect;
 pub(crate) mod cookie;
 pub(crate) mod demux;
 mod emit;
+pub(crate) mod fastopen;
 mod icmp;
 pub(crate) mod isn;
 mod keepalive;
@@ -279,6 +281,9 @@ impl Tcp {
             return;
         };
         let fate = core::mem::replace(&mut conn.fate, Fate::Stay);
+        if conn.fast_open.is_some() {
+            self.fast_open_release(env, index);
+        }
         if fate != Fate::Stay {
             self.unhash(env, index, fate);
         }
@@ -307,6 +312,7 @@ impl Tcp {
     fn unhash(&mut self, env: &mut Env, index: u32, fate: Fate) {
         let conn = &mut self.conns[index as usize];
         self.demux.remove(conn.hash, Object::Conn(index));
+        conn.fast_open_done(env);
         if core::mem::take(&mut conn.counted_orphan) {
             env.orphans -= 1;
         }

@@ -7,6 +7,7 @@ use super::connect::Opening;
 use super::cookie::{self, CookieOptions};
 use super::demux::{Demux, Object};
 use super::emit::fixed_headers;
+use super::fastopen::Answer;
 use super::listen::Listener;
 use super::rcv::InitialWindow;
 use super::segment::Segment;
@@ -114,7 +115,7 @@ impl Tcp {
         let Some((mut request, _)) = make_request(env, listener, index, generation, segment, &asked) else {
             return Err(DropReason::NoRoute.into());
         };
-        (request.irs, request.iss) = (segment.seq - 1, segment.ack - 1);
+        (request.irs, request.rcv_nxt, request.iss) = (segment.seq - 1, segment.seq, segment.ack - 1);
         let child = self.spawn(env, request, false);
         self.enqueue(env, index, child, segment)?;
         Ok(true)
@@ -188,7 +189,14 @@ impl Tcp {
             send_cookie(env, &mut request, mss);
             return Ok(());
         }
-        reset::send_synack(env, &mut request, mss);
+        let cookie = match self.fast_open_syn(env, index, segment) {
+            Answer::Request(cookie) => cookie,
+            Answer::Child(cookie) => {
+                self.fast_open_child(env, index, request, segment, cookie);
+                return Ok(());
+            }
+        };
+        reset::send_synack_with(env, &mut request, mss, cookie);
         let timeout = request.timeout(env);
         let slot = self.requests.insert(request) as u32;
         self.listeners[index as usize].link(&mut self.requests, slot);
@@ -315,6 +323,9 @@ impl Tcp {
             ts: request.ts_ok,
             ecn: request.ecn_ok,
             window,
+            fast_open: None,
+            data: 0,
+            write_pending: false,
             due: false,
             retries: request.retrans,
             backoff: request.timeouts,
@@ -538,6 +549,7 @@ pub(super) fn make_request(
         },
         own_scale: window.scale.bits(),
         irs: segment.seq,
+        rcv_nxt: segment.seq + 1,
         iss: isn::isn(env, local, remote),
         mss: super::peer_mss(asked.mss, tuple.remote_ip, opts.maxseg),
         window: window.rcv_wnd,
@@ -546,6 +558,7 @@ pub(super) fn make_request(
         ecn_ok: asked.ecn && env.sysctl.tcp_ecn != 0,
         acked: false,
         held: false,
+        fast_open: false,
         tos: match env.sysctl.tcp_reflect_tos {
             0 => opts.tos,
             // The SYN's, but for the ECN bits (Linux: `tcp_v4_send_synack`).

@@ -11,6 +11,7 @@ use crate::env::Env;
 use crate::iface::IfaceId;
 use crate::ip::{Ip, ReplyOptions, TcpReply};
 use estab_proto::{ScaledWindow, SegmentTrace, SeqNum, TcpFlags, TraceKind, WindowScale};
+use estab_wire::tcp::FastOpen;
 
 /// What stands in a stateless segment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,13 +77,18 @@ pub(crate) fn reset_segment(env: &mut Env, segment: &Segment<'_>) {
 
 /// A request's SYN-ACK with our MSS; it counts as sent now.
 pub(crate) fn send_synack(env: &mut Env, request: &mut Request, mss: u16) {
+    send_synack_with(env, request, mss, None);
+}
+
+/// [`send_synack`] with a Fast Open cookie, which only the first one carries.
+pub(crate) fn send_synack_with(env: &mut Env, request: &mut Request, mss: u16, cookie: Option<FastOpen>) {
     let ts = request
         .ts_ok
         .then(|| (clock_ms(env).wrapping_add(request.ts_offset), request.ts_recent));
     request.sent_at = env.now;
     let a = Answer {
         seq: request.iss,
-        ack: request.irs + 1,
+        ack: request.rcv_nxt,
         flags: request.flags(),
         window: request.window.min(0xffff) as u16,
         options: ReplyOptions {
@@ -90,6 +96,7 @@ pub(crate) fn send_synack(env: &mut Env, request: &mut Request, mss: u16) {
             window_scale: (request.peer_scale != super::synq::NO_SCALE).then_some(request.own_scale),
             sack_permitted: request.sack_ok,
             timestamps: ts,
+            fast_open: cookie,
             ..ReplyOptions::default()
         },
         tos: request.tos,

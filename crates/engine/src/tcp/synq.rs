@@ -23,6 +23,7 @@ pub(crate) const NO_SCALE: u8 = u8::MAX;
 pub(crate) const NIL: u32 = u32::MAX;
 
 /// A request.
+#[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) tuple: Tuple,
     /// The peer's window scale, or [`NO_SCALE`].
@@ -30,6 +31,8 @@ pub(crate) struct Request {
     /// Ours.
     pub(crate) own_scale: u8,
     pub(crate) irs: SeqNum,
+    /// What the SYN-ACK acknowledges: the SYN, and its text if Fast Open took that.
+    pub(crate) rcv_nxt: SeqNum,
     pub(crate) iss: SeqNum,
     /// The peer's MSS option, or the default without one.
     pub(crate) mss: u16,
@@ -42,6 +45,8 @@ pub(crate) struct Request {
     pub(crate) acked: bool,
     /// It waits for the application of a transparent listener; nothing was sent.
     pub(crate) held: bool,
+    /// Its connection exists already (Fast Open).
+    pub(crate) fast_open: bool,
     /// TOS of what it is answered with.
     pub(crate) tos: u8,
     /// Timeouts so far (Linux: `num_timeout`).
@@ -124,10 +129,10 @@ impl Request {
                 false => Check::Drop(DropReason::TcpInvalidSyn),
             };
         }
-        if flags.contains(TcpFlags::ACK) && segment.ack != self.iss + 1 {
+        if flags.contains(TcpFlags::ACK) && !self.fast_open && segment.ack != self.iss + 1 {
             return Check::Reset(DropReason::TcpInvalidAckSequence);
         }
-        let next = self.irs + 1;
+        let next = self.rcv_nxt;
         if paws_reject || tsecr_reject || !super::validate::in_window(segment, next, next + self.window) {
             let reason = if paws_reject {
                 env.mib.inc(Counter::TcpExtPAWSEstab);
@@ -162,6 +167,9 @@ impl Request {
         }
         if !flags.contains(TcpFlags::ACK) {
             return Check::Drop(DropReason::TcpFlags);
+        }
+        if self.fast_open {
+            return Check::Complete;
         }
         if self.timeouts < defer && segment.end() == next {
             self.acked = true;

@@ -117,7 +117,16 @@ impl Conn {
                 retries,
             });
         }
-        match self.snd.on_timer(env, &cx) {
+        let retries = self.snd.retries();
+        let rto = self
+            .snd
+            .deadline()
+            .is_some_and(|(_, kind)| kind == TimerKind::Retransmit);
+        let out = self.snd.on_timer(env, &cx);
+        if rto && out != TimerOut::Nothing {
+            self.fast_open_timeout(env, retries, matches!(out, TimerOut::Fail(_)));
+        }
+        match out {
             TimerOut::Nothing | TimerOut::Send => {}
             TimerOut::Fail(error) => {
                 env.mib.inc(Counter::TcpExtTCPAbortOnTimeout);

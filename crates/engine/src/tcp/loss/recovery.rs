@@ -3,8 +3,8 @@
 
 use super::{AckFlags, CaState, Rexmit};
 use crate::env::Env;
-use crate::tcp::snd::Sender;
 use crate::tcp::snd::queue::Tags;
+use crate::tcp::snd::{Sender, now_ms};
 use estab_proto::{Counter, SeqNum};
 
 impl Sender {
@@ -140,8 +140,7 @@ impl Sender {
     /// Linux: `tcp_newreno_mark_lost`).
     fn newreno_mark_lost(&mut self, env: &mut Env, advanced: bool) {
         let starts = self.state < CaState::Recovery && self.board.sacked_out >= self.reordering;
-        let goes_on = self.state == CaState::Recovery && advanced;
-        if !starts && !goes_on {
+        if !starts && !(self.state == CaState::Recovery && advanced) {
             return;
         }
         let head = self.queue.at(0);
@@ -190,6 +189,11 @@ impl Sender {
         if !self.flags.sack_ok {
             self.limit_reno_sacked();
         }
+        self.retransmit_without_congestion(env);
+    }
+
+    /// Sends again what is marked lost for reasons that are no congestion (Linux: `tcp_non_congestion_loss_retransmit`).
+    pub(crate) fn retransmit_without_congestion(&mut self, env: &mut Env) {
         if self.state != CaState::Loss {
             self.high_seq = self.nxt;
             self.cwnd.ssthresh = self.current_ssthresh();
@@ -203,7 +207,7 @@ impl Sender {
     /// Time spent in recovering from timeouts (Linux: `tcp_update_rto_time`).
     fn count_rto_time(&mut self, env: &Env) {
         if self.troubles.rto_stamp != 0 {
-            let spent = env.now_ms().wrapping_sub(self.troubles.rto_stamp);
+            let spent = now_ms(env).wrapping_sub(self.troubles.rto_stamp);
             self.troubles.rto_time = self.troubles.rto_time.saturating_add(spent);
             self.troubles.rto_stamp = 0;
         }

@@ -109,9 +109,7 @@ impl Receiver {
                 rtt = rtt.min(srtt.as_nanos() as u64);
             }
             let delay = (rtt / 20).min(u64::from(cx.sysctl.tcp_comp_sack_delay_ns));
-            // Linux's timer may fire anywhere within the slack, and on a quiet machine does at its end.
-            let slack = u64::from(cx.sysctl.tcp_comp_sack_slack_ns);
-            self.compressed_at = cx.now + Duration::from_nanos(delay + slack);
+            self.compressed_at = cx.now + Duration::from_nanos(delay);
         }
         false
     }
@@ -142,6 +140,12 @@ impl Receiver {
         self.pending |= ACK_SCHED | ACK_TIMER;
         self.delack_at = at;
         false
+    }
+
+    /// The ACK may wait for as long as any does (Linux: TCP_DELACK_MAX).
+    pub(super) fn delay_ack_most(&mut self, now: Instant) {
+        self.pending |= ACK_SCHED | ACK_TIMER;
+        self.delack_at = now + Duration::from_millis(u64::from(DELACK_MAX));
     }
 
     /// When [`on_timer`](Self::on_timer) has something to do, and why.

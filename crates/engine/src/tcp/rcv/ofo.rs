@@ -53,6 +53,11 @@ impl Ofo {
         self.sacks().iter().map(|block| block.1).reduce(SeqNum::max)
     }
 
+    /// A FIN and nothing else.
+    pub(super) fn is_bare_fin(&self) -> bool {
+        self.fin.is_some() && self.covered == 1
+    }
+
     /// The end of the last range.
     pub(super) fn end(&self) -> Option<SeqNum> {
         self.ranges.back().map(|range| range.1)
