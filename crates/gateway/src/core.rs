@@ -30,14 +30,20 @@ pub(crate) struct Core {
     pub(crate) config: Arc<Config>,
     pub(crate) map: AddrMap,
     pub(crate) deadlines: Deadlines,
-    pub(crate) limits: Limits,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) stats: Arc<Stats>,
     /// By `SocketId::index`.
     owners: Vec<Option<(SocketId, Owner)>>,
 }
 
 impl Core {
-    pub(crate) fn new(stack: Stack, now: Instant, config: Arc<Config>, stats: Arc<Stats>) -> Result<Core, Errno> {
+    pub(crate) fn new(
+        stack: Stack,
+        now: Instant,
+        config: Arc<Config>,
+        limits: Arc<Limits>,
+        stats: Arc<Stats>,
+    ) -> Result<Core, Errno> {
         Ok(Core {
             stack,
             now,
@@ -45,7 +51,7 @@ impl Core {
             map: AddrMap::new(&config),
             config,
             deadlines: Deadlines::default(),
-            limits: Limits::new(),
+            limits,
             stats,
             owners: Vec::new(),
         })

@@ -28,6 +28,7 @@ pub use handle::GatewayHandle;
 pub use publish::BindError;
 
 use crate::core::{Core, Stats};
+use crate::limits::Limits;
 use crate::worker::{Clock, Inbox, Message, Parts, Worker};
 use estab_device::{Device, LinkType, Pcapng, Tap, Tun};
 use estab_engine::{Stack, TraceSink};
@@ -111,6 +112,7 @@ impl Gateway {
         let clock = Clock(std::time::Instant::now());
         let memory = config.memory / queues.len().max(1) as u64;
         let config = Arc::new(config);
+        let limits = Arc::new(Limits::new());
         let mut workers = Vec::new();
         for (index, queue) in queues.into_iter().enumerate() {
             let mut stack = Stack::new(clock.now(), stack_config(memory)?);
@@ -120,7 +122,8 @@ impl Gateway {
                     .map_err(|err| StartError::Sysctl(name.clone(), err.to_string()))?;
             }
             stack.trace_to(trace());
-            let core = Core::new(stack, clock.now(), config.clone(), stats[index].clone()).map_err(io::Error::from)?;
+            let core = Core::new(stack, clock.now(), config.clone(), limits.clone(), stats[index].clone())
+                .map_err(io::Error::from)?;
             let (inboxes, stats, ports) = (inboxes.clone(), stats.clone(), ports.clone());
             workers.push(Worker::new(
                 core,

@@ -3,6 +3,7 @@
 use crate::sys;
 use estab_engine::{Instant, Unreachable};
 use rustix::io::Errno;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// One line per limit and this long; what happened in between is counted.
@@ -53,11 +54,11 @@ impl Limit {
     }
 }
 
-/// Tells of limits, each at most once in [`EVERY`].
+/// Tells of limits, each at most once in [`EVERY`], whichever worker meets it.
 pub(crate) struct Limits {
     descriptors: u64,
     /// Per limit: when it was last told of, and how often it was met since.
-    told: [(Option<Instant>, u64); 5],
+    told: Mutex<[(Option<Instant>, u64); 5]>,
 }
 
 impl Limits {
@@ -65,12 +66,13 @@ impl Limits {
     pub(crate) fn new() -> Limits {
         Limits {
             descriptors: sys::raise_descriptor_limit(),
-            told: [(None, 0); 5],
+            told: Mutex::new([(None, 0); 5]),
         }
     }
 
-    pub(crate) fn tell(&mut self, now: Instant, limit: Limit, whom: &str) {
-        let (last, missed) = &mut self.told[limit as usize];
+    pub(crate) fn tell(&self, now: Instant, limit: Limit, whom: &str) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, missed) = &mut told[limit as usize];
         if last.is_some_and(|last| now.since(last) < EVERY) {
             *missed += 1;
             return;

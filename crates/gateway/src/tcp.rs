@@ -189,7 +189,11 @@ impl Conns {
             return;
         };
         let open = opening.open;
-        match sys::take_error(&conn.host) {
+        let failed = match flags.intersects(EventFlags::ERR | EventFlags::HUP) {
+            true => sys::take_error(&conn.host),
+            false => None,
+        };
+        match failed {
             // Not yet: a socket that has answered is writable, or hung up.
             None if !flags.intersects(EventFlags::OUT | EventFlags::HUP) => {}
             None => match core.stack.open_accept(core.now, open) {
