@@ -48,13 +48,16 @@ impl GatewayHandle {
     }
 
     /// Every socket, request, connection and TIME_WAIT of every worker; `id` has the worker's number in its top byte.
+    /// What each worker has alike, its listeners and unconnected sockets, stands there once.
     pub fn diag(&self) -> Vec<SockDiag> {
         let all = self.ask(|stack, now| stack.diag(now).collect::<Vec<_>>());
         let with_worker = |(worker, diags): (usize, Vec<SockDiag>)| {
-            diags.into_iter().map(move |diag| SockDiag {
+            let mine = move |diag: &SockDiag| worker == 0 || diag.remote.port() != 0;
+            let mark = move |diag: SockDiag| SockDiag {
                 id: diag.id | (worker as u64) << 56,
                 ..diag
-            })
+            };
+            diags.into_iter().filter(mine).map(mark)
         };
         all.into_iter().enumerate().flat_map(with_worker).collect()
     }
