@@ -10,6 +10,7 @@ use estab_gateway::{Config, Gateway, GatewayHandle, Publish, Queue};
 use estab_ladder::{Collector, Limits};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -207,6 +208,7 @@ fn log_to_stderr(verbose: bool) {
     };
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_max_level(level)
         .with_target(false)
         .without_time()
