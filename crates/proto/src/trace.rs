@@ -177,7 +177,7 @@ impl fmt::Display for OptionTrace {
             }
             OptionTrace::Timestamps { val, ecr } => write!(f, "TS val {val} ecr {ecr}"),
             OptionTrace::FastOpen(cookie, len) => {
-                f.write_str("FO ")?;
+                f.write_str(if *len > 0 { "FO " } else { "FO" })?;
                 cookie.iter().take(*len as usize).try_for_each(|b| write!(f, "{b:02x}"))
             }
             OptionTrace::Md5 => f.write_str("md5"),

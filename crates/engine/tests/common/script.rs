@@ -262,7 +262,7 @@ impl Script {
     }
 
     /// The next thing we send, as text; waits for it for up to three hours.
-    fn next(&mut self, like: &str) -> (Instant, String) {
+    pub fn next(&mut self, like: &str) -> (Instant, String) {
         self.drain();
         let end = self.now + Duration::from_secs(3 * 3600);
         while self.out.is_empty() {
@@ -359,6 +359,11 @@ fn trace(segment: &tcp::Segment<'_>) -> SegmentTrace {
                 val: be(&data[..4]),
                 ecr: be(&data[4..]),
             },
+            (34, cookie) => {
+                let mut bytes = [0; 16];
+                bytes[..cookie.len()].copy_from_slice(cookie);
+                OptionTrace::FastOpen(bytes, cookie.len() as u8)
+            }
             (kind, _) => OptionTrace::Unknown(kind),
         });
     }
@@ -424,6 +429,13 @@ fn parse(text: &str) -> Parsed {
             ["nop"] | ["eol"] => {}
             ["mss", n] => parsed.options.mss = Some(n.parse().unwrap()),
             ["wscale", n] => parsed.options.window_scale = Some(n.parse().unwrap()),
+            ["FO"] => parsed.options.fast_open = Some(tcp::FastOpen::request(false)),
+            ["FO", hex] => {
+                let cookie: Vec<u8> = (0..hex.len() / 2)
+                    .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap())
+                    .collect();
+                parsed.options.fast_open = tcp::FastOpen::with_cookie(&cookie, false);
+            }
             ["sackOK"] => parsed.options.sack_permitted = true,
             ["TS", "val", val, "ecr", ecr] => {
                 parsed.options.timestamps = Some(tcp::Timestamps {

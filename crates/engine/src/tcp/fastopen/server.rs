@@ -151,7 +151,7 @@ impl Tcp {
         let Some(fast_open) = self.conns.get_mut(child as usize).and_then(|c| c.fast_open.as_mut()) else {
             return;
         };
-        let (Some(reset), Some((index, sock))) = (fast_open.released.take(), fast_open.listener.take()) else {
+        let (Some(reset), Some((index, sock))) = (fast_open.released.take(), fast_open.listener) else {
             return;
         };
         if let Some(listener) = self.listeners.get_mut(index as usize).filter(|l| l.sock == sock) {
