@@ -74,6 +74,24 @@ fn a_cookie_is_asked_for_and_the_next_syn_carries_it_with_data() {
 }
 
 #[test]
+fn what_did_not_fit_into_the_syn_follows_in_whole_super_packets() {
+    let mut s = client();
+    warm_up(&mut s, 1460);
+    let (id, sent) = send(&mut s, 5000);
+    assert_eq!(sent, Ok(1420));
+    s.expect(&syn_with(1420));
+    s.run_ms(20);
+    s.inject("S. 0:0(0) ack 1421 win 5840 <mss 1460,sackOK,wscale 6>");
+    s.expect(". 1421:1421(0) ack 1");
+    s.sock(id).send(&[1; 3580], SendFlags::default()).unwrap();
+    s.drain();
+    // Half the window is one super-packet, which ends with PSH.
+    s.expect(". 1421:2881(1460) ack 1");
+    s.expect("P. 2881:4341(1460) ack 1");
+    s.expect("P. 4341:5001(660) ack 1");
+}
+
+#[test]
 fn a_server_that_takes_only_the_syn_gets_the_data_at_once_again() {
     let mut s = client();
     warm_up(&mut s, 1460);

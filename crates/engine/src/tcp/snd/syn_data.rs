@@ -56,6 +56,8 @@ impl Sender {
             return false;
         }
         self.advance_una(env, ack);
+        // Nothing is urgent: the mark follows SND.UNA.
+        self.urgent = self.una;
         while self.queue.head().is_some_and(|head| !head.end().after(self.una)) {
             self.packets_out = self.packets_out.saturating_sub(self.queue.at(0).packets());
             self.queue.pop_head();
