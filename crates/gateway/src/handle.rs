@@ -21,8 +21,8 @@ impl GatewayHandle {
         GatewayHandle { inboxes }
     }
 
-    pub(crate) fn each(&self, mut f: impl FnMut(&Inbox)) {
-        self.inboxes.iter().for_each(|inbox| f(inbox));
+    pub(crate) fn each(&self, f: impl FnMut(&Inbox)) {
+        self.inboxes.iter().for_each(f);
     }
 
     /// Runs `question` on each worker's stack, in its thread; the answers in the workers' order, without those of

@@ -66,12 +66,12 @@ impl Ping {
     pub(crate) fn guest_event(&mut self, core: &mut Core, id: SocketId) {
         let mut buf = std::mem::take(&mut self.buf);
         while let Ok((len, guest, other)) = core.sock(id).and_then(|mut sock| sock.recv_from(&mut buf)) {
-            self.from_guest(core, &buf[..len], guest, other);
+            self.guest_sent(core, &buf[..len], guest, other);
         }
         self.buf = buf;
     }
 
-    fn from_guest(&mut self, core: &mut Core, echo: &[u8], guest: SocketAddr, other: SocketAddr) {
+    fn guest_sent(&mut self, core: &mut Core, echo: &[u8], guest: SocketAddr, other: SocketAddr) {
         let Some((&identifier, _)) = echo.split_first_chunk::<2>() else {
             return;
         };
@@ -166,11 +166,11 @@ impl Ping {
     /// A reply, or an error, has come back.
     pub(crate) fn host_event(&mut self, core: &mut Core, key: Key, flags: EventFlags) {
         let mut buf = std::mem::take(&mut self.buf);
-        self.from_host(core, key, flags, &mut buf);
+        self.host_sent(core, key, flags, &mut buf);
         self.buf = buf;
     }
 
-    fn from_host(&mut self, core: &mut Core, key: Key, flags: EventFlags, buf: &mut [u8]) {
+    fn host_sent(&mut self, core: &mut Core, key: Key, flags: EventFlags, buf: &mut [u8]) {
         let Some(ping) = self.pings.get_mut(key) else { return };
         let (guest, other) = (ping.guest, ping.other);
         let mut errors = Vec::new();

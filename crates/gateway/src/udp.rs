@@ -110,12 +110,12 @@ impl Udp {
     pub(crate) fn guest_event(&mut self, core: &mut Core, dns: &mut Dns, id: SocketId) {
         let mut buf = std::mem::take(&mut self.buf);
         while let Ok((len, guest, other)) = core.sock(id).and_then(|mut sock| sock.recv_from(&mut buf)) {
-            self.from_guest(core, dns, &buf[..len], guest, other);
+            self.guest_sent(core, dns, &buf[..len], guest, other);
         }
         self.buf = buf;
     }
 
-    fn from_guest(&mut self, core: &mut Core, dns: &mut Dns, data: &[u8], guest: SocketAddr, other: SocketAddr) {
+    fn guest_sent(&mut self, core: &mut Core, dns: &mut Dns, data: &[u8], guest: SocketAddr, other: SocketAddr) {
         if let Some(&key) = self.by_ends.get(&(guest, other)) {
             return self.forward(core, key, data);
         }
@@ -202,11 +202,11 @@ impl Udp {
     /// A flow's host socket has datagrams or errors.
     pub(crate) fn host_event(&mut self, core: &mut Core, key: Key, flags: EventFlags) {
         let mut buf = std::mem::take(&mut self.buf);
-        self.from_host(core, key, flags, &mut buf);
+        self.host_sent(core, key, flags, &mut buf);
         self.buf = buf;
     }
 
-    fn from_host(&mut self, core: &mut Core, key: Key, flags: EventFlags, buf: &mut [u8]) {
+    fn host_sent(&mut self, core: &mut Core, key: Key, flags: EventFlags, buf: &mut [u8]) {
         let Some(Flow {
             guest,
             other,
@@ -254,7 +254,7 @@ impl Udp {
             match rustix::net::recvfrom(fd, &mut *buf, rustix::net::RecvFlags::empty()) {
                 Ok((len, _, Some(client))) => {
                     if let Ok(client) = SocketAddr::try_from(client) {
-                        self.from_client(core, port as usize, client, &buf[..len]);
+                        self.client_sent(core, port as usize, client, &buf[..len]);
                     }
                 }
                 Err(Errno::AGAIN) => break,
@@ -265,7 +265,7 @@ impl Udp {
         self.buf = buf;
     }
 
-    fn from_client(&mut self, core: &mut Core, port: usize, client: SocketAddr, data: &[u8]) {
+    fn client_sent(&mut self, core: &mut Core, port: usize, client: SocketAddr, data: &[u8]) {
         let Some(publish) = core.config.publish.get(port).copied() else {
             return;
         };
