@@ -34,6 +34,12 @@ impl Poller {
         epoll::add(&self.fd, fd, epoll::EventData::new_u64(token), flags)
     }
 
+    /// No longer waits for a descriptor that stays open.
+    pub(crate) fn remove(&self, fd: impl AsFd) {
+        // It fails only when the descriptor isn't waited for.
+        let _ = epoll::delete(&self.fd, fd);
+    }
+
     /// Fills `events` with what is ready, at most `timeout` later (`None`: whenever).
     pub(crate) fn wait(&self, events: &mut Vec<epoll::Event>, timeout: Option<Duration>) -> Result<()> {
         events.clear();

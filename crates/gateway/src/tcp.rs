@@ -73,6 +73,17 @@ enum Phase {
     Carrying(SocketId),
 }
 
+/// What a gateway about to stop would cut off.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Remains {
+    /// Nothing: the guest has ended its streams.
+    Nothing,
+    /// Streams that the guest may or may not use again.
+    Silence,
+    /// Bytes that the guest has sent.
+    Bytes,
+}
+
 /// What a connection does next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Next {
@@ -288,15 +299,23 @@ impl Conns {
         }
     }
 
-    /// Whether bytes of the guest are still on their way to the host: what keeps a gateway whose command has ended.
-    pub(crate) fn busy(&mut self, core: &mut Core) -> bool {
-        self.table.iter_mut().any(|(_, conn)| match conn.phase {
-            Phase::Opening(_) | Phase::Dialing(_) => false,
+    /// What of the guest's is still on its way to the host: a gateway whose command has ended waits for it.
+    pub(crate) fn remains(&mut self, core: &mut Core) -> Remains {
+        let of = |(_, conn): (Key, &mut Conn)| match conn.phase {
+            Phase::Opening(_) | Phase::Dialing(_) => Remains::Nothing,
             Phase::Carrying(id) => {
                 let unread = core.sock(id).is_ok_and(|sock| sock.recv_queued() > 0);
-                unread || sys::unacknowledged(&conn.host) > 0
+                match conn.up_done && conn.guest_error.is_none() {
+                    _ if unread => Remains::Bytes,
+                    // The host's kernel sees to what it has, and to the FIN.
+                    true => Remains::Nothing,
+                    // The reset that will end it throws away what has not left by then.
+                    false if conn.guest_error.is_some() || sys::unacknowledged(&conn.host) > 0 => Remains::Bytes,
+                    false => Remains::Silence,
+                }
             }
-        })
+        };
+        self.table.iter_mut().map(of).max().unwrap_or(Remains::Nothing)
     }
 
     /// Ends every connection as the end of the guest's network does: the host learns by a reset that a stream was
@@ -304,7 +323,8 @@ impl Conns {
     pub(crate) fn cut(&mut self, core: &mut Core) {
         let keys: Vec<Key> = self.table.iter_mut().map(|(key, _)| key).collect();
         for key in keys {
-            let orderly = self.table.get_mut(key).is_some_and(|conn| conn.up_done);
+            let in_order = |conn: &mut Conn| conn.up_done && conn.guest_error.is_none();
+            let orderly = self.table.get_mut(key).is_some_and(in_order);
             self.end(core, key, if orderly { Next::Closed } else { Next::ResetHost });
         }
     }

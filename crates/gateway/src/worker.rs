@@ -13,7 +13,7 @@ use crate::publish::{self, Port};
 use crate::status::Pages;
 use crate::sys::{LEVEL, Waker};
 use crate::table::Token;
-use crate::tcp::Conns;
+use crate::tcp::{Conns, Remains};
 use crate::udp::Udp;
 use crate::{Queue, open};
 use estab_device::{Tx, TxCsum};
@@ -35,6 +35,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// Silence after which a guest has nothing more to say.
 const DRAIN_QUIET: Duration = Duration::from_millis(30);
 
+/// Something to be done with a worker's stack.
+type Call = Box<dyn FnOnce(&mut Stack, Instant) + Send>;
+
 /// What one thread has for a worker.
 pub(crate) enum Message {
     /// A packet that came to another queue, and how many workers have looked at it.
@@ -43,8 +46,8 @@ pub(crate) enum Message {
         meta: RxMeta,
         hops: usize,
     },
-    /// To be done with the stack.
-    Call(Box<dyn FnOnce(&mut Stack, Instant) + Send>),
+    /// A question from another thread.
+    Call(Call),
     /// The command has ended: carry what it has left behind and stop.
     Finish,
 }
@@ -111,6 +114,8 @@ pub(crate) struct Worker {
 /// A worker about to stop.
 struct Finish {
     latest: Instant,
+    /// Whether the TUN was seen empty since.
+    looked: bool,
     /// When a byte last moved, and how many had.
     moved: (Instant, u64),
 }
@@ -223,7 +228,7 @@ impl Worker {
             self.transmit();
             self.dispatch();
             self.transmit();
-            if self.finished() {
+            if self.finished(ready.is_empty()) {
                 self.conns.cut(&mut self.core);
                 self.queue.device.flush();
                 return Ok(());
@@ -236,7 +241,11 @@ impl Worker {
         if self.conns.pending() {
             return Some(Duration::ZERO);
         }
-        let quiet = self.finish.as_ref().map(|_| self.core.now + DRAIN_QUIET / 3);
+        // Nothing has happened yet since the command ended: see what it left behind.
+        let quiet = self.finish.as_ref().map(|finish| match finish.looked {
+            true => self.core.now + DRAIN_QUIET / 3,
+            false => self.core.now,
+        });
         let next = [self.core.stack.poll_timeout(), self.core.deadlines.next(), quiet];
         next.into_iter().flatten().min().map(|at| at.since(self.clock.now()))
     }
@@ -253,19 +262,19 @@ impl Worker {
                     estab_device::RxCsum::Verified => RxCsum::Verified,
                     estab_device::RxCsum::Partial { .. } => RxCsum::Partial,
                 };
-                self.packet(
-                    &buf[..rx.len],
-                    RxMeta {
-                        csum,
-                        gso_size: rx.gso_size,
-                    },
-                    0,
-                );
+                let gso_size = rx.gso_size;
+                self.packet(&buf[..rx.len], RxMeta { csum, gso_size }, 0);
             }
             self.rx = buf;
-            // An error is one packet's (too long for the buffer, say), or the end of the interface.
-            if !matches!(received, Ok(Some(_))) {
-                break;
+            match received {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(err) => {
+                    // A TUN's read fails for good: its interface was deleted, and would wake us for ever.
+                    tracing::error!("the guest's network has ended: its interface is gone ({err})");
+                    self.core.poller.remove(&self.queue.fd);
+                    break;
+                }
             }
         }
     }
@@ -354,6 +363,7 @@ impl Worker {
                     let now = self.core.now;
                     self.finish = Some(Finish {
                         latest: now + DRAIN_MAX,
+                        looked: false,
                         moved: (now, self.moved()),
                     });
                 }
@@ -366,15 +376,28 @@ impl Worker {
         Stats::get(&stats.bytes_out) + Stats::get(&stats.bytes_in) + Stats::get(&stats.connections)
     }
 
-    /// Whether the guest has nothing left to be carried, or had its time.
-    fn finished(&mut self) -> bool {
+    /// Whether the guest has nothing left to be carried, or had its time. `quiet`: nothing has just happened, so what
+    /// the guest sent before its end has been read from the TUN.
+    fn finished(&mut self, quiet: bool) -> bool {
         let (now, moved) = (self.core.now, self.moved());
-        let Some(finish) = &mut self.finish else { return false };
+        let Some(finish) = &mut self.finish else {
+            return false;
+        };
+        finish.looked |= quiet;
         if finish.moved.1 != moved {
             finish.moved = (now, moved);
         }
         let still = now.since(finish.moved.0);
-        now >= finish.latest || still >= DRAIN_STILL || (still >= DRAIN_QUIET && !self.conns.busy(&mut self.core))
+        if now >= finish.latest || still >= DRAIN_STILL {
+            return true;
+        }
+        quiet
+            && !self.conns.pending()
+            && match self.conns.remains(&mut self.core) {
+                Remains::Nothing => true,
+                Remains::Silence => still >= DRAIN_QUIET,
+                Remains::Bytes => false,
+            }
     }
 }
 

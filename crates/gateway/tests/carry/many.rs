@@ -14,6 +14,11 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         without_descriptors_the_guest_is_refused,
         opens_too_many,
     ),
+    (
+        "without_ports_the_guest_is_refused",
+        without_ports_the_guest_is_refused,
+        opens_too_many,
+    ),
 ];
 
 /// The server greets each guest and closes first.
@@ -107,4 +112,18 @@ fn opens_too_many(args: &[String]) {
         assert!(held.len() < 64, "64 descriptors carry {} connections", held.len());
     };
     assert_eq!(refused.raw_os_error(), Some(libc::ECONNREFUSED), "{refused}");
+}
+
+fn without_ports_the_guest_is_refused(host: &Host) {
+    let port = serve_all(|listener| {
+        let _held: Vec<_> = listener.incoming().collect();
+    });
+    std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40019").expect("the host is ours");
+    let output = host
+        .guest(&["loopback"], &[&port])
+        .output()
+        .expect("the test binary runs");
+    let said = common::both(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("net.ipv4.ip_local_port_range"), "{said}");
 }

@@ -26,6 +26,11 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         a_published_port_in_use_is_named,
         never,
     ),
+    (
+        "a_client_that_resets_resets_the_guest",
+        a_client_that_resets_resets_the_guest,
+        serves_until_reset,
+    ),
 ];
 
 /// The guest, once it says that it is ready.
@@ -139,4 +144,25 @@ fn a_published_port_in_use_is_named(host: &Host) {
 
 fn never(_: &[String]) {
     panic!("the guest was started");
+}
+
+fn a_client_that_resets_resets_the_guest(host: &Host) {
+    let guest = ready(host, &["publish=8080:80"]);
+    let mut stream = TcpStream::connect("127.0.0.1:8080").expect("the host listens");
+    write_all(&mut stream, b"last words");
+    // The guest has them: a reset throws away what the host's kernel has not delivered.
+    stream.read_exact(&mut [0; 2]).expect("the guest says so");
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).expect("SO_LINGER is known");
+    drop(stream);
+    ends_well(guest);
+}
+
+fn serves_until_reset(_: &[String]) {
+    let listener = TcpListener::bind("0.0.0.0:80").expect("the port is free");
+    println!("ready");
+    let (mut stream, _) = listener.accept().expect("the host comes");
+    stream.read_exact(&mut [0; 10]).expect("its words");
+    write_all(&mut stream, b"ok");
+    let reset = stream.read(&mut [0; 8]).expect_err("no orderly end");
+    assert_eq!(reset.raw_os_error(), Some(libc::ECONNRESET), "{reset}");
 }
