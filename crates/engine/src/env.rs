@@ -82,6 +82,11 @@ impl Env {
         }
     }
 
+    /// Milliseconds of the clock, which wrap: what timestamps count (Linux: `tcp_jiffies32`).
+    pub(crate) fn now_ms(&self) -> u32 {
+        self.now.millis() as u32
+    }
+
     /// Tells the sink, if there is one, what `kind` says.
     pub(crate) fn trace(&mut self, local: SocketAddr, remote: SocketAddr, kind: impl FnOnce() -> TraceKind) {
         if let Some(sink) = self.trace.as_mut() {

@@ -31,9 +31,8 @@ pub(crate) enum CcEvent {
 /// What an ACK acknowledged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AckSample {
-    pub(crate) packets: u32,
+    /// RTT of the last record (selectively) acknowledged.
     pub(crate) rtt_us: Option<u32>,
-    pub(crate) in_flight: u32,
 }
 
 /// What a congestion control sees of its connection. The window is its to set.

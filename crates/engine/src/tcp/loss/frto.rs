@@ -4,8 +4,8 @@
 use super::{AckFlags, CaState, Rexmit};
 use crate::env::Env;
 use crate::tcp::cc::CcEvent;
+use crate::tcp::snd::Sender;
 use crate::tcp::snd::queue::Tags;
-use crate::tcp::snd::{Sender, now_ms};
 use estab_proto::Counter;
 
 impl Sender {
@@ -48,7 +48,7 @@ impl Sender {
         }
         self.cwnd.window = self.in_flight() + 1;
         self.cwnd.count = 0;
-        self.cwnd.stamp = now_ms(env);
+        self.cwnd.stamp = env.now_ms();
         // Many duplicate ACKs and yet a timeout: less is reordered than was thought.
         if self.state <= CaState::Disorder && self.board.sacked_out >= env.sysctl.tcp_reordering {
             self.reordering = self.reordering.min(env.sysctl.tcp_reordering);

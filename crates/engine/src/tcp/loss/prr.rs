@@ -4,7 +4,7 @@
 use super::{AckFlags, CaState};
 use crate::env::Env;
 use crate::tcp::cc::CcEvent;
-use crate::tcp::snd::{Sender, cwnd, now_ms};
+use crate::tcp::snd::{Sender, cwnd};
 
 /// Packets delivered and sent since the reduction began.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,7 +57,7 @@ impl Sender {
         let stands = self.state == CaState::Cwr || self.undo.marker.is_some();
         if self.cwnd.ssthresh < cwnd::INFINITE && stands {
             self.cwnd.window = self.cwnd.ssthresh;
-            self.cwnd.stamp = now_ms(env);
+            self.cwnd.stamp = env.now_ms();
         }
         self.cc_event(env, CcEvent::CompleteCwr);
     }

@@ -3,8 +3,8 @@
 
 use super::{AckFlags, CaState, Rexmit};
 use crate::env::Env;
+use crate::tcp::snd::Sender;
 use crate::tcp::snd::queue::Tags;
-use crate::tcp::snd::{Sender, now_ms};
 use estab_proto::{Counter, SeqNum};
 
 impl Sender {
@@ -140,7 +140,8 @@ impl Sender {
     /// Linux: `tcp_newreno_mark_lost`).
     fn newreno_mark_lost(&mut self, env: &mut Env, advanced: bool) {
         let starts = self.state < CaState::Recovery && self.board.sacked_out >= self.reordering;
-        if !starts && !(self.state == CaState::Recovery && advanced) {
+        let goes_on = self.state == CaState::Recovery && advanced;
+        if !starts && !goes_on {
             return;
         }
         let head = self.queue.at(0);
@@ -207,7 +208,7 @@ impl Sender {
     /// Time spent in recovering from timeouts (Linux: `tcp_update_rto_time`).
     fn count_rto_time(&mut self, env: &Env) {
         if self.troubles.rto_stamp != 0 {
-            let spent = now_ms(env).wrapping_sub(self.troubles.rto_stamp);
+            let spent = env.now_ms().wrapping_sub(self.troubles.rto_stamp);
             self.troubles.rto_time = self.troubles.rto_time.saturating_add(spent);
             self.troubles.rto_stamp = 0;
         }

@@ -4,8 +4,8 @@
 use super::rack::PERSIST;
 use super::{AckFlags, CaState};
 use crate::env::Env;
+use crate::tcp::snd::Sender;
 use crate::tcp::snd::queue::Tags;
-use crate::tcp::snd::{Sender, now_ms};
 use estab_proto::{Counter, SeqNum};
 
 /// What must be shown for a recovery to be undone.
@@ -42,7 +42,7 @@ impl Undo {
     /// `packets` were sent again.
     pub(crate) fn on_retransmit(&mut self, env: &Env, packets: u32) {
         if self.retrans_stamp == 0 {
-            self.retrans_stamp = now_ms(env).max(1);
+            self.retrans_stamp = env.now_ms().max(1);
         }
         self.retrans = self.retrans.max(0).saturating_add(packets as i32);
     }
@@ -102,7 +102,7 @@ impl Sender {
                 self.ecn.withdraw_cwr();
             }
         }
-        self.cwnd.stamp = now_ms(env);
+        self.cwnd.stamp = env.now_ms();
         self.undo.marker = None;
         self.rack.advanced = true;
     }

@@ -3,7 +3,7 @@
 
 use super::queue::Tags;
 use super::rate::micros;
-use super::{AckIn, AckOut, Nagle, Sender, now_ms};
+use super::{AckIn, AckOut, Nagle, Sender};
 use crate::Instant;
 use crate::drop::DropReason;
 use crate::env::Env;
@@ -67,7 +67,7 @@ impl Sender {
         if self.update_window(env, ack) {
             flags.set(AckFlags::WIN_UPDATE);
         }
-        let acked_bytes = self.advance_una(env, ack.ack);
+        self.advance_una(env, ack.ack);
         if self.flags.sack_ok && !ack.sack.is_empty() {
             self.sacktag(env, ack, prior_una, &mut st);
             flags.set(st.flags);
@@ -80,10 +80,8 @@ impl Sender {
             self.rate.count(st.delivered, ece);
         }
         self.probes_out = 0;
-        self.last_ack = now_ms(env);
+        self.last_ack = env.now_ms();
         let mut out = AckOut {
-            acked_bytes,
-            una_advanced: advanced,
             fin_acked: self.fin_acked(),
             ..AckOut::default()
         };
@@ -174,11 +172,11 @@ impl Sender {
         true
     }
 
-    /// SND.UNA moves; the bytes before it are let go. Returns how many bytes of the stream those were.
-    pub(super) fn advance_una(&mut self, env: &mut Env, ack: SeqNum) -> u32 {
+    /// SND.UNA moves; the bytes before it are let go.
+    pub(super) fn advance_una(&mut self, env: &mut Env, ack: SeqNum) {
         let covered = ack.since(self.una);
         if covered == 0 {
-            return 0;
+            return;
         }
         // The FIN has a sequence number but no byte.
         let bytes = covered.min(self.queue.byte_len());
@@ -186,7 +184,6 @@ impl Sender {
         self.una = ack;
         self.queue.consume(&mut env.pool, bytes as usize);
         self.uncharge_bytes(bytes);
-        bytes
     }
 
     /// How many packets this ACK delivered (Linux: `tcp_newly_delivered`).
@@ -308,15 +305,7 @@ impl Sender {
                 flags.set(AckFlags::SET_TIMER);
             }
         }
-        let in_flight = self.rate.delivered.wrapping_sub(st.rate.prior_delivered);
-        self.cc_pkts_acked(
-            env,
-            &AckSample {
-                packets,
-                rtt_us: st.rate.rtt_us,
-                in_flight,
-            },
-        );
+        self.cc_pkts_acked(env, &AckSample { rtt_us: st.rate.rtt_us });
     }
 
     /// Part of the first record, which is of many segments, was acknowledged: whole segments of it go
@@ -353,7 +342,7 @@ impl Sender {
             && flags.any(AckFlags::DATA_ACKED)
             && let Some(ecr) = ts_ecr.filter(|ecr| *ecr != 0)
         {
-            let ms = now_ms(env).wrapping_sub(ecr);
+            let ms = env.now_ms().wrapping_sub(ecr);
             if ms < i32::MAX as u32 / 1000 {
                 seq_us = Some((ms * 1000).max(1000));
                 last_us = seq_us;
@@ -365,7 +354,7 @@ impl Sender {
         };
         // A lone small segment's ACK was perhaps delayed: it says nothing of the least RTT.
         if !flags.any(AckFlags::MAYBE_DELAYED) || last_us <= self.rtt.min() {
-            self.rtt.min_sample(last_us, now_ms(env), &env.sysctl);
+            self.rtt.min_sample(last_us, env.now_ms(), &env.sysctl);
         }
         self.rtt.sample(seq_us, self.una, self.nxt, &env.sysctl);
         true
@@ -384,7 +373,7 @@ impl Sender {
             };
             if flags.any(news) {
                 self.cc_cong_avoid(env, delivered);
-                self.cwnd.stamp = now_ms(env);
+                self.cwnd.stamp = env.now_ms();
             }
         }
         self.update_pacing_rate(env);

@@ -1,7 +1,7 @@
 //! Why sending waits, and how long it has (Linux: `tcp_chrono_start`; `tcpi_busy_time`, `tcpi_rwnd_limited`,
 //! `tcpi_sndbuf_limited`).
 
-use super::{Sender, now_ms};
+use super::Sender;
 use crate::env::Env;
 
 /// What a stretch of time was spent on; the later one takes precedence.
@@ -51,15 +51,15 @@ impl Chrono {
 impl Sender {
     pub(super) fn chrono_stop(&mut self, env: &Env, why: Why) {
         if self.queue.is_empty() {
-            self.chrono.set(now_ms(env), Why::Idle);
+            self.chrono.set(env.now_ms(), Why::Idle);
         } else if why == self.chrono.why {
-            self.chrono.set(now_ms(env), Why::Busy);
+            self.chrono.set(env.now_ms(), Why::Busy);
         }
     }
 
     pub(super) fn chrono_rwnd(&mut self, env: &Env, limited: bool) {
         if limited {
-            self.chrono.start(now_ms(env), Why::RwndLimited);
+            self.chrono.start(env.now_ms(), Why::RwndLimited);
         } else {
             self.chrono_stop(env, Why::RwndLimited);
         }

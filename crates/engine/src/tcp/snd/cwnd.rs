@@ -1,7 +1,7 @@
 //! The congestion window and whether it is used (RFC 5681 §4.1, RFC 7661; Linux: `tcp_cwnd_validate`,
 //! `tcp_cwnd_restart`, and the window arithmetic congestion controls share).
 
-use super::{Sender, now_ms};
+use super::Sender;
 use crate::env::Env;
 use crate::tcp::cc::CcEvent;
 use crate::tcp::loss::CaState;
@@ -108,7 +108,7 @@ impl Sender {
             self.cwnd.max_packets_out = self.packets_out;
             self.cwnd.usage_seq = self.nxt;
         }
-        let now = now_ms(env);
+        let now = env.now_ms();
         if self.is_cwnd_limited() {
             self.cwnd.used = 0;
             self.cwnd.stamp = now;
@@ -146,7 +146,7 @@ impl Sender {
         if env.sysctl.tcp_slow_start_after_idle == 0 || self.packets_out > 0 || self.cc.has_cong_control() {
             return;
         }
-        let now = now_ms(env);
+        let now = env.now_ms();
         let rto_ms = (self.rtt.rto() / 1000).max(1);
         let mut idle = now.wrapping_sub(self.last_data);
         if idle <= rto_ms || idle > i32::MAX as u32 {

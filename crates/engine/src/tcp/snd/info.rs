@@ -1,6 +1,6 @@
 //! What `struct tcp_info` says of the sending half (Linux: `tcp_get_info`).
 
-use super::{Sender, now_ms};
+use super::Sender;
 use crate::env::Env;
 use estab_proto::TcpInfo;
 
@@ -46,7 +46,7 @@ impl Sender {
         info.min_rtt = self.rtt.min();
         info.data_segs_out = self.totals.data_segs;
         (info.delivery_rate, info.delivery_rate_app_limited) = self.delivery_rate();
-        (info.busy_time, info.rwnd_limited, info.sndbuf_limited) = self.chrono.times_us(now_ms(env));
+        (info.busy_time, info.rwnd_limited, info.sndbuf_limited) = self.chrono.times_us(env.now_ms());
         info.delivered = self.rate.delivered;
         info.delivered_ce = self.rate.delivered_ce;
         info.bytes_sent = self.totals.bytes_sent;
@@ -58,7 +58,7 @@ impl Sender {
         info.total_rto_recoveries = self.troubles.rto_recoveries;
         info.total_rto_time = self.troubles.rto_time;
         if self.troubles.rto_stamp != 0 {
-            let spent = now_ms(env).wrapping_sub(self.troubles.rto_stamp);
+            let spent = env.now_ms().wrapping_sub(self.troubles.rto_stamp);
             info.total_rto_time = info.total_rto_time.saturating_add(spent);
         }
         info.cc = self.cc.name();

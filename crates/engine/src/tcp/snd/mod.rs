@@ -114,10 +114,6 @@ pub(crate) struct AckIn<'a> {
 /// What an acknowledgment did.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct AckOut {
-    /// Bytes of the stream newly acknowledged cumulatively (FIN not counted).
-    pub(crate) acked_bytes: u32,
-    /// SND.UNA moved.
-    pub(crate) una_advanced: bool,
     /// Our FIN is acknowledged, by this or an earlier ACK.
     pub(crate) fin_acked: bool,
     /// The path works both ways: something was delivered (confirm the neighbour).
@@ -188,11 +184,6 @@ pub(crate) enum TimerOut {
         /// Send an RST.
         reset: bool,
     },
-}
-
-/// Milliseconds of the stack's clock as timestamps and Linux's jiffies count them: they wrap.
-pub(crate) fn now_ms(env: &Env) -> u32 {
-    env.now.millis() as u32
 }
 
 /// How small segments are held back (Linux: `tp->nonagle`).
@@ -360,7 +351,7 @@ impl Sender {
     /// [`Self::set_handshake_pending`]); SND.UNA = SND.NXT = ISS + 1.
     pub(crate) fn new(env: &mut Env, setup: &SndSetup) -> Sender {
         let first = setup.iss + 1;
-        let now_ms = now_ms(env);
+        let now_ms = env.now_ms();
         let mut sender = Sender {
             una: first,
             nxt: first,
@@ -428,7 +419,7 @@ impl Sender {
     /// A sample of the handshake's round trip (Linux: `tcp_synack_rtt_meas`, `tcp_ack_update_rtt` on the SYN).
     pub(crate) fn seed_rtt(&mut self, env: &Env, rtt: Duration) {
         let us = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX);
-        self.rtt.min_sample(us, now_ms(env), &env.sysctl);
+        self.rtt.min_sample(us, env.now_ms(), &env.sysctl);
         self.rtt.sample(us, self.una, self.nxt, &env.sysctl);
     }
 
@@ -440,6 +431,7 @@ impl Sender {
 
     /// Fast Open: data may leave before the handshake is done; until it is, retransmission timers rest (the SYN-ACK's own
     /// timer is the caller's).
+    #[allow(dead_code)] // Until Fast Open uses it.
     pub(crate) fn set_handshake_pending(&mut self, env: &Env, pending: bool) {
         self.flags.handshake = pending;
         if !pending {
@@ -449,6 +441,7 @@ impl Sender {
 
     /// Our own device's queue is full (a qdisc that drops): until that ends, what would leave fails at once and is tried
     /// again after half a second (Linux: `tcp_transmit_skb` fails with NET_XMIT_DROP).
+    #[allow(dead_code)] // Until devices tell.
     pub(crate) fn set_blocked(&mut self, blocked: bool) {
         self.flags.blocked = blocked;
     }
@@ -573,14 +566,6 @@ impl Sender {
     pub(crate) fn write_seq(&self) -> SeqNum {
         self.write_seq
     }
-    /// FIN was queued.
-    pub(crate) fn fin_queued(&self) -> bool {
-        self.flags.fin_queued
-    }
-    /// FIN has been sent at least once.
-    pub(crate) fn fin_sent(&self) -> bool {
-        self.flags.fin_queued && self.nxt == self.write_seq
-    }
     /// FIN was acknowledged.
     pub(crate) fn fin_acked(&self) -> bool {
         self.flags.fin_queued && self.una == self.write_seq
@@ -596,10 +581,6 @@ impl Sender {
     /// SND.WND in bytes.
     pub(crate) fn window(&self) -> u32 {
         self.wnd
-    }
-    /// Largest window the peer has offered.
-    pub(crate) fn max_window(&self) -> u32 {
-        self.max_wnd
     }
     /// Payload bytes of a full segment.
     pub(crate) fn mss(&self) -> u16 {
@@ -622,11 +603,11 @@ impl Sender {
     }
     /// Milliseconds since data was last sent (`tcpi_last_data_sent`; keepalive and delayed ACKs ask).
     pub(crate) fn last_sent_ms(&self, env: &Env) -> u32 {
-        now_ms(env).wrapping_sub(self.last_data)
+        env.now_ms().wrapping_sub(self.last_data)
     }
     /// Milliseconds since the last ACK (`tcpi_last_ack_recv`; keepalive asks).
     pub(crate) fn last_ack_ms(&self, env: &Env) -> u32 {
-        now_ms(env).wrapping_sub(self.last_ack)
+        env.now_ms().wrapping_sub(self.last_ack)
     }
     /// Bytes of memory held beyond the struct itself.
     pub(crate) fn memory(&self) -> usize {

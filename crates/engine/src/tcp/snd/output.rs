@@ -1,7 +1,7 @@
 //! What may leave now (RFC 9293 §3.8.6.2, RFC 896, RFC 1122 §4.2.3.4; Linux: `tcp_write_xmit` and the tests it makes).
 
 use super::queue::{Departure, Kind, Seg};
-use super::{Nagle, Sender, TxRoom, TxSegment, now_ms};
+use super::{Nagle, Sender, TxRoom, TxSegment};
 use crate::env::Env;
 use crate::tcp::cc::CcEvent;
 use crate::tcp::loss::CaState;
@@ -231,11 +231,10 @@ impl Sender {
         if limit >= max_segs.saturating_mul(mss) || !last && limit >= seg.len {
             return None;
         }
-        let divisor = env.sysctl.tcp_tso_win_divisor;
-        let enough = if divisor == 0 {
-            limit > 3 * mss
-        } else {
-            limit >= self.wnd.min(self.cwnd.window.saturating_mul(mss)) / divisor
+        let window = self.wnd.min(self.cwnd.window.saturating_mul(mss));
+        let enough = match window.checked_div(env.sysctl.tcp_tso_win_divisor) {
+            Some(part) => limit >= part,
+            None => limit > 3 * mss,
         };
         if enough {
             return None;
@@ -300,7 +299,7 @@ impl Sender {
             if self.in_flight() == 0 {
                 self.cc_event(env, CcEvent::TxStart);
             }
-            self.last_data = now_ms(env);
+            self.last_data = env.now_ms();
             self.totals.data_segs = self.totals.data_segs.wrapping_add(seg.packets());
             self.totals.bytes_sent += u64::from(seg.len);
         }

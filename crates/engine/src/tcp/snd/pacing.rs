@@ -99,8 +99,8 @@ impl Sender {
         let window = u64::from(self.cwnd.window.max(self.packets_out)) * u64::from(self.mss);
         let srtt8 = u64::from(self.rtt.srtt8().max(1));
         // Bytes per window × 8 × 10⁶ µs × percent / (8 × srtt in µs × 100).
-        let rate = u128::from(window) * 80_000 * u128::from(ratio) / u128::from(srtt8);
-        self.pacing.rate = u64::try_from(rate).unwrap_or(u64::MAX).min(self.pacing.max_rate);
+        let rate = window.saturating_mul(80_000 * u64::from(ratio)) / srtt8;
+        self.pacing.rate = rate.min(self.pacing.max_rate);
     }
 
     /// SO_MAX_PACING_RATE in bytes per second; `u64::MAX` is none.

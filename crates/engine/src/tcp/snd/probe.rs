@@ -3,7 +3,7 @@
 
 use super::queue::Kind;
 use super::timer::orphan_retries;
-use super::{Sender, TimerCx, TimerOut, now_ms};
+use super::{Sender, TimerCx, TimerOut};
 use crate::env::Env;
 use crate::tcp::loss::rto;
 use estab_proto::Counter;
@@ -33,7 +33,7 @@ impl Sender {
         if self.user_timeout == 0 || self.probes_stamp == 0 {
             return us;
         }
-        let spent = now_ms(env).wrapping_sub(self.probes_stamp);
+        let spent = env.now_ms().wrapping_sub(self.probes_stamp);
         us.min(
             self.user_timeout
                 .saturating_sub(spent)
@@ -48,11 +48,11 @@ impl Sender {
             (self.probes_out, self.probes_stamp) = (0, 0);
             return TimerOut::Nothing;
         }
-        let now = now_ms(env);
+        let now = env.now_ms();
         if self.probes_stamp == 0 {
             self.probes_stamp = now.max(1);
         } else if self.user_timeout != 0 && now.wrapping_sub(self.probes_stamp) >= self.user_timeout {
-            return self.give_up(env, cx);
+            return self.give_up(cx);
         }
         let mut most = env.sysctl.tcp_retries2;
         if cx.orphan {
@@ -61,14 +61,14 @@ impl Sender {
             let alive = backed_off < u64::from(max);
             most = orphan_retries(env, cx, alive);
             if !alive && u32::from(self.rtt.backoff) >= most {
-                return self.give_up(env, cx);
+                return self.give_up(cx);
             }
             if let Some(out) = self.out_of_resources(env, cx, true) {
                 return out;
             }
         }
         if u32::from(self.probes_out) >= most {
-            return self.give_up(env, cx);
+            return self.give_up(cx);
         }
         self.send_probe0(env);
         TimerOut::Send

@@ -226,12 +226,6 @@ impl SendQueue {
         self.bytes.consume(pool, n);
     }
 
-    /// Forgets everything.
-    pub(crate) fn clear(&mut self, pool: &mut Pool) {
-        self.bytes.clear(pool);
-        *self = SendQueue::new();
-    }
-
     // --- the records by position
 
     /// Records in all.
@@ -283,14 +277,6 @@ impl SendQueue {
     /// The next record to send (Linux: `tcp_send_head`).
     pub(crate) fn send_head(&self) -> Option<&Seg> {
         self.has_unsent().then(|| self.at(self.sent()))
-    }
-
-    pub(crate) fn send_head_mut(&mut self) -> Option<&mut Seg> {
-        if !self.has_unsent() {
-            return None;
-        }
-        let position = self.sent();
-        Some(self.at_mut(position))
     }
 
     /// The last record, if it was not sent (Linux: `tcp_write_queue_tail`).
@@ -349,15 +335,6 @@ impl SendQueue {
         let id = self.alloc(Seg::new(seq));
         self.order.push_back(id);
         &mut self.arena[id as usize]
-    }
-
-    /// Removes the last record if it is empty (Linux: `tcp_remove_empty_skb`).
-    pub(crate) fn pop_empty_tail(&mut self) {
-        if self.tail().is_some_and(|seg| seg.len == 0 && !seg.fin)
-            && let Some(id) = self.order.pop_back()
-        {
-            self.release(id);
-        }
     }
 
     /// Removes the first record, which was acknowledged.

@@ -26,7 +26,7 @@ impl Sender {
         self.queue.touch(id);
         self.queue.advance();
         self.packets_out += 1;
-        self.last_data = super::now_ms(env);
+        self.last_data = env.now_ms();
         self.totals.data_segs += 1;
         self.totals.bytes_sent += u64::from(len);
         env.mib.inc(Counter::TcpExtTCPOrigDataSent);

@@ -1,7 +1,7 @@
 //! The one timer of a sender: retransmission, loss probe, reordering or zero-window probe, whichever applies
 //! (Linux: `tcp_write_timer_handler`, `tcp_retransmit_timer`, `tcp_write_timeout`).
 
-use super::{Sender, TimerCx, TimerOut, now_ms};
+use super::{Sender, TimerCx, TimerOut};
 use crate::env::Env;
 use crate::tcp::loss::{CaState, rto};
 use crate::{Instant, SockError};
@@ -175,8 +175,8 @@ impl Sender {
                 0 => head_sent.millis() as u32,
                 stamp => stamp,
             };
-            if self.closed_window_timed_out(env, now_ms(env).wrapping_sub(since)) {
-                return self.give_up(env, cx);
+            if self.closed_window_timed_out(env, env.now_ms().wrapping_sub(since)) {
+                return self.give_up(cx);
             }
             self.enter_loss(env);
             self.retransmit(env, 0, 1);
@@ -188,7 +188,7 @@ impl Sender {
             if self.retransmits == 0 {
                 self.count_timeout_reason(env);
                 self.troubles.rto_recoveries = self.troubles.rto_recoveries.saturating_add(1);
-                self.troubles.rto_stamp = now_ms(env).max(1);
+                self.troubles.rto_stamp = env.now_ms().max(1);
             }
             self.enter_loss(env);
             self.retransmits = self.retransmits.saturating_add(1);
@@ -245,7 +245,7 @@ impl Sender {
             }
         }
         self.timed_out(env, retries, self.user_timeout)
-            .then(|| self.give_up(env, cx))
+            .then(|| self.give_up(cx))
     }
 
     /// Retransmitting has lasted for as long as `boundary` retransmissions take, or for `timeout` ms if
@@ -258,7 +258,7 @@ impl Sender {
             0 => rto::model_timeout_ms(boundary, rto::BASE_US, rto::max_us(&env.sysctl)),
             ms => ms,
         };
-        let spent = now_ms(env).wrapping_sub(self.undo.retrans_stamp);
+        let spent = env.now_ms().wrapping_sub(self.undo.retrans_stamp);
         (spent.wrapping_sub(timeout) as i32) >= 0
     }
 
@@ -280,7 +280,7 @@ impl Sender {
         if self.user_timeout == 0 {
             return us;
         }
-        let spent = now_ms(env).wrapping_sub(self.undo.retrans_stamp);
+        let spent = env.now_ms().wrapping_sub(self.undo.retrans_stamp);
         match self.user_timeout.saturating_sub(spent) {
             0 => 1000,
             left => us.min(left.saturating_mul(1000)),
@@ -301,14 +301,13 @@ impl Sender {
             return None;
         }
         let recent = self.last_sent_ms(env) <= TIMEWAIT_MS || self.wnd == 0 && self.packets_out == 0;
-        env.mib.inc(Counter::TcpExtTCPAbortOnMemory);
         Some(TimerOut::Abort { reset: reset || recent })
     }
 
-    /// The end: the application learns what is known of the reason (Linux: `tcp_write_err`).
-    pub(super) fn give_up(&mut self, env: &mut Env, cx: &TimerCx) -> TimerOut {
+    /// The end: the application learns what is known of the reason (Linux: `tcp_write_err`, whose counter is the
+    /// caller's).
+    pub(super) fn give_up(&mut self, cx: &TimerCx) -> TimerOut {
         self.timer.clear();
-        env.mib.inc(Counter::TcpExtTCPAbortOnTimeout);
         TimerOut::Fail(cx.soft_error.unwrap_or(SockError::ETIMEDOUT))
     }
 

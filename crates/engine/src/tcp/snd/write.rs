@@ -1,7 +1,7 @@
 //! The application's bytes become records (Linux: `tcp_sendmsg_locked`, `tcp_push`, `tcp_send_fin`), and how many may wait
 //! (SO_SNDBUF with its autotuning, TCP_NOTSENT_LOWAT; Linux: `tcp_sndbuf_expand`, `sk_stream_is_writeable`).
 
-use super::{Nagle, Sender, cwnd, now_ms};
+use super::{Nagle, Sender, cwnd};
 use crate::SendFlags;
 use crate::env::Env;
 
@@ -97,7 +97,7 @@ impl Sender {
 
     pub(super) fn add_record(&mut self, env: &Env) {
         if !self.queue.has_unsent() {
-            self.chrono.start(now_ms(env), super::chrono::Why::Busy);
+            self.chrono.start(env.now_ms(), super::chrono::Why::Busy);
         }
         self.queue.push(self.write_seq);
         self.wmem += RECORD_COST;
@@ -181,7 +181,7 @@ impl Sender {
         }
         if !self.flags.sndbuf_locked && self.in_flight() < self.cwnd.window {
             self.expand_sndbuf(env);
-            self.cwnd.stamp = now_ms(env);
+            self.cwnd.stamp = env.now_ms();
         }
         if self.has_space(env) {
             (self.flags.no_space, self.flags.writable) = (false, true);

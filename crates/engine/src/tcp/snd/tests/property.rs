@@ -212,14 +212,14 @@ fn run(scenario: &Scenario) -> u64 {
                 break;
             }
         }
-        if host.written == total && !host.snd.fin_queued() {
+        if host.written == total && !host.snd.flags.fin_queued {
             host.snd.queue_fin(&mut host.env);
         }
         // What left goes on the wire, cut into segments.
         while let Some(tx) = host.poll() {
             let mut data = vec![0; tx.len as usize];
             host.snd.copy_payload(tx.seq, &mut data);
-            let (seq, ts) = ((tx.seq - ISS) as u32, now_ms(&host.env));
+            let (seq, ts) = ((tx.seq - ISS) as u32, host.env.now_ms());
             let pieces = data.len().div_ceil(tx.mss as usize).max(1);
             for i in 0..pieces {
                 let from = i * tx.mss as usize;
