@@ -3,6 +3,7 @@
 
 use super::{AckSample, CcEvent, CongestionControl, Cx, Hystart};
 use crate::tcp::loss::CaState;
+use crate::tcp::snd::output::GSO_MAX;
 use estab_proto::SeqNum;
 
 /// The window after a loss, in 1024ths (RFC 9438 §4.6: 0.7).
@@ -181,7 +182,7 @@ impl Cubic {
         if now.wrapping_sub(self.last_ack) as i32 <= HYSTART_ACK_DELTA_US {
             self.last_ack = now;
             // Pacing and super-packets spread ACKs by themselves.
-            let burst = (u64::from(cx.gso_max) * 4_000_000)
+            let burst = (u64::from(GSO_MAX) * 4_000_000)
                 .checked_div(cx.pacing.rate)
                 .unwrap_or(0)
                 .min(1000);

@@ -44,8 +44,6 @@ pub(crate) struct Cx<'a> {
     pub(crate) nxt: SeqNum,
     /// The window, not the application, bounds what is sent.
     pub(crate) cwnd_limited: bool,
-    /// Largest super-packet in bytes.
-    pub(crate) gso_max: u32,
     /// Milliseconds when data was last sent.
     pub(crate) last_data: u32,
 }
@@ -149,7 +147,6 @@ impl Sender {
             una: self.una,
             nxt: self.nxt,
             cwnd_limited,
-            gso_max: self.gso_max,
             last_data: self.last_data,
         };
         (self.cc.get(), cx)

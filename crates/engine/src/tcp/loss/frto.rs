@@ -56,7 +56,7 @@ impl Sender {
         self.set_ca_state(env, CaState::Loss);
         self.high_seq = self.nxt;
         self.ecn.queue_cwr();
-        self.flags.frto = env.sysctl.tcp_frto != 0 && (new_recovery || self.retransmits > 0);
+        self.flags.frto = env.sysctl.tcp_frto != 0 && (new_recovery || self.retransmits > 0) && !self.mtu_probing();
     }
 
     /// An ACK in the Loss state.

@@ -115,6 +115,9 @@ impl Sender {
             self.try_to_open(env, was);
             return None;
         }
+        if self.state < CaState::Cwr && self.mtu_probe_lost(env) {
+            return None;
+        }
         self.enter_recovery(env, ece);
         Some(Rexmit::Lost)
     }

@@ -17,8 +17,8 @@ pub(crate) struct Undo {
     pub(crate) retrans: i32,
     /// Milliseconds of the recovery's first retransmission (the timestamp it carried); 0: none.
     pub(crate) retrans_stamp: u32,
-    /// TSecr of the ACK being processed.
-    pub(crate) ts_ecr: Option<u32>,
+    /// TSecr of the ACK being processed; 0: it has none.
+    pub(crate) ts_ecr: u32,
 }
 
 impl Default for Undo {
@@ -27,7 +27,7 @@ impl Default for Undo {
             marker: None,
             retrans: -1,
             retrans_stamp: 0,
-            ts_ecr: None,
+            ts_ecr: 0,
         }
     }
 }
@@ -56,8 +56,7 @@ impl Undo {
 
     /// The ACK echoes a timestamp from before `stamp` (Linux: `tcp_tsopt_ecr_before`).
     fn echoes_before(&self, stamp: u32) -> bool {
-        self.ts_ecr
-            .is_some_and(|ecr| ecr != 0 && (ecr.wrapping_sub(stamp) as i32) < 0)
+        self.ts_ecr != 0 && (self.ts_ecr.wrapping_sub(stamp) as i32) < 0
     }
 }
 

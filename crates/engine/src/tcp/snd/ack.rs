@@ -29,7 +29,7 @@ impl Sender {
             now: env.now,
             ..SackState::default()
         };
-        self.undo.ts_ecr = ack.ts_ecr;
+        self.undo.ts_ecr = ack.ts_ecr.unwrap_or(0);
         if ack.ack.before(prior_una) {
             return self.on_old_ack(env, ack, &mut st);
         }
@@ -289,6 +289,7 @@ impl Sender {
         let measured = self.update_rtt(env, ack.ts_ecr, *flags, samples, st);
         if flags.any(AckFlags::DATA_ACKED) {
             flags.set(AckFlags::SET_TIMER);
+            self.mtu_acked(env);
             if !self.flags.sack_ok {
                 self.remove_reno_sacks(env, packets, ece);
                 // Without SACK, what was not retransmitted may still have been acknowledged by a retransmission.

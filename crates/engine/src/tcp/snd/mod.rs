@@ -17,6 +17,7 @@
 //! | `output.rs` | `tcp_write_xmit`: windows, Nagle, TSO |
 //! | `retransmit.rs` | `tcp_retransmit_skb`, `tcp_xmit_retransmit_queue` |
 //! | `ack.rs` | `tcp_ack`, `tcp_clean_rtx_queue` |
+//! | `mtu.rs` | `tcp_mtu_probe` |
 //! | `timer.rs` `probe.rs` | `tcp_write_timer`, zero-window probes |
 //! | `cwnd.rs` `rate.rs` `pacing.rs` `ecn.rs` `chrono.rs` | window validation, delivery rate, pacing, ECN, why sending waits |
 //! | `../loss/` | `tcp_fastretrans_alert` and all it calls |
@@ -28,7 +29,8 @@ pub(crate) mod cwnd;
 mod ecn;
 mod info;
 pub(crate) mod lazy;
-mod output;
+mod mtu;
+pub(crate) mod output;
 pub(crate) mod pacing;
 mod probe;
 pub(crate) mod queue;
@@ -49,6 +51,7 @@ use super::loss::{CaState, prr::Prr, scoreboard::Scoreboard};
 use crate::SockError;
 use crate::drop::DropReason;
 use crate::env::Env;
+use alloc::boxed::Box;
 use chrono::Chrono;
 use core::time::Duration;
 use cwnd::Cwnd;
@@ -296,6 +299,8 @@ pub(crate) struct Sender {
     pub(super) path_mss: u16,
     pub(super) mss: u16,
     pub(super) mss_clamp: u16,
+    /// The search for a larger path MTU, where it is on.
+    pub(super) mtu: Option<Box<mtu::Search>>,
     /// Bytes of options beyond those that `mss` accounts for (SACK blocks); see [`Sender::set_extra_options`].
     pub(super) extra_options: u8,
     pub(super) nagle: Nagle,
@@ -306,8 +311,6 @@ pub(crate) struct Sender {
     /// Bytes charged to the send buffer (`sk_wmem_queued`).
     pub(super) wmem: u32,
     pub(super) notsent_lowat: u32,
-    /// Largest super-packet, payload bytes.
-    pub(super) gso_max: u32,
 
     pub(super) timer: Timer,
     pub(super) rtt: Rtt,
@@ -365,6 +368,7 @@ impl Sender {
             path_mss: setup.mss,
             mss: setup.mss,
             mss_clamp: setup.mss_clamp,
+            mtu: None,
             extra_options: 0,
             nagle: Nagle::default(),
             flags: Flags {
@@ -377,7 +381,6 @@ impl Sender {
             sndbuf: setup.sndbuf.unwrap_or(env.sysctl.tcp_wmem[1] as u32),
             wmem: 0,
             notsent_lowat: 0,
-            gso_max: output::GSO_MAX,
             timer: Timer::default(),
             rtt: Rtt::new(),
             retransmits: 0,
@@ -405,6 +408,7 @@ impl Sender {
             troubles: Lazy::default(),
         };
         sender.sync_mss();
+        sender.mtu_init(env);
         match setup.rtt {
             Some(rtt) => sender.seed_rtt(env, rtt),
             None => sender.rtt.no_handshake_sample(),
@@ -500,7 +504,8 @@ impl Sender {
 
     /// Bounds the MSS by half the largest window offered (Linux: `tcp_bound_to_half_wnd`).
     fn sync_mss(&mut self) {
-        self.mss = self.bound_to_half_window(u32::from(self.path_mss)) as u16;
+        let mss = self.bound_to_half_window(u32::from(self.path_mss));
+        self.mss = self.mtu_bound(mss) as u16;
     }
 
     fn bound_to_half_window(&self, bytes: u32) -> u32 {

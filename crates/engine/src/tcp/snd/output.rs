@@ -1,5 +1,6 @@
 //! What may leave now (RFC 9293 §3.8.6.2, RFC 896, RFC 1122 §4.2.3.4; Linux: `tcp_write_xmit` and the tests it makes).
 
+use super::mtu::Probe;
 use super::queue::{Departure, Kind, Seg};
 use super::{Nagle, Sender, TxRoom, TxSegment};
 use crate::env::Env;
@@ -10,7 +11,7 @@ use estab_proto::{Counter, SeqNum, TcpFlags};
 use estab_wire::checksum::Sum;
 
 /// The most payload of a super-packet: 64 KiB less the most that headers take (Linux: `sk_gso_max_size`).
-pub(super) const GSO_MAX: u32 = 65_536 - 321;
+pub(crate) const GSO_MAX: u32 = 65_536 - 321;
 
 /// Why [`Sender::transmit`] was called, beyond pushing all that may go.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,6 +63,13 @@ impl Sender {
         let max_segs = self.tso_segs(env, mss);
         let (mut cwnd_limited, mut rwnd_limited) = (false, false);
         let mut packets = 0;
+        if push == Push::All {
+            match self.mtu_probe(env) {
+                Probe::Wait => return false,
+                Probe::Sent => packets = 1,
+                Probe::No => {}
+            }
+        }
         while self.queue.has_unsent() {
             let position = self.queue.sent();
             if self.pacing_holds(env) {
@@ -191,9 +199,9 @@ impl Sender {
         let mut bytes = self.pacing.rate >> 10;
         let shift = self.rtt.min().checked_shr(env.sysctl.tcp_tso_rtt_log).unwrap_or(0);
         if shift < 32 {
-            bytes += u64::from(self.gso_max >> shift);
+            bytes += u64::from(GSO_MAX >> shift);
         }
-        let bytes = bytes.min(u64::from(self.gso_max)) as u32;
+        let bytes = bytes.min(u64::from(GSO_MAX)) as u32;
         let least = self
             .cc
             .min_tso_segs(&self.pacing)
@@ -202,7 +210,7 @@ impl Sender {
     }
 
     /// A record shorter than what may leave takes bytes from the next (Linux: `tcp_grow_skb`).
-    fn grow_record(&mut self, position: usize, bytes: u32) {
+    pub(super) fn grow_record(&mut self, position: usize, bytes: u32) {
         let head = self.queue.at(position);
         if head.len >= bytes || head.eor || head.fin || position + 1 == self.queue.len() {
             return;

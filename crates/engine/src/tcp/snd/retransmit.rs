@@ -71,6 +71,7 @@ impl Sender {
 
     /// Sends the record at `position` again (Linux: `__tcp_retransmit_skb`).
     pub(crate) fn retransmit_again(&mut self, env: &mut Env, position: usize, segs: u32) -> bool {
+        self.mtu_inconclusive();
         self.trim_head(position);
         let mss = self.current_mss();
         let seg = *self.queue.at(position);

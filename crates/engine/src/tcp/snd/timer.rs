@@ -235,6 +235,9 @@ impl Sender {
 
     /// Whether this timeout is one too many (Linux: `tcp_write_timeout`).
     fn write_timeout(&mut self, env: &mut Env, cx: &TimerCx) -> Option<TimerOut> {
+        if self.timed_out(env, env.sysctl.tcp_retries1, 0) {
+            self.mtu_black_hole(env);
+        }
         let mut retries = env.sysctl.tcp_retries2;
         if cx.orphan {
             let alive = self.rtt.rto() < rto::max_us(&env.sysctl);

@@ -1,6 +1,7 @@
 //! The application's bytes become records (Linux: `tcp_sendmsg_locked`, `tcp_push`, `tcp_send_fin`), and how many may wait
 //! (SO_SNDBUF with its autotuning, TCP_NOTSENT_LOWAT; Linux: `tcp_sndbuf_expand`, `sk_stream_is_writeable`).
 
+use super::output::GSO_MAX;
 use super::{Nagle, Sender, cwnd};
 use crate::SendFlags;
 use crate::env::Env;
@@ -119,7 +120,7 @@ impl Sender {
     /// How long a record may grow: whole segments up to the largest super-packet and half the largest
     /// window (Linux: `tcp_xmit_size_goal`).
     fn size_goal(&self, mss: u32) -> u32 {
-        let bound = self.bound_to_half_window(self.gso_max);
+        let bound = self.bound_to_half_window(GSO_MAX);
         (bound / mss * mss).max(mss)
     }
 

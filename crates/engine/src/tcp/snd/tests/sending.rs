@@ -336,3 +336,50 @@ fn what_was_acknowledged_before_it_left_is_left_out() {
     host.ack(2501);
     assert_eq!(host.sent(), ["P. 2501:4001(1500)"]);
 }
+
+#[test]
+fn a_probe_finds_a_larger_path_mtu() {
+    let tune = |env: &mut Env| (env.sysctl.tcp_mtu_probing, env.sysctl.tcp_base_mss) = (2, 512);
+    let mut host = Host::with(Given { mss: 1460, ..USUAL }, tune);
+    assert_eq!(host.snd.mss(), 512);
+    host.snd.cwnd.window = 20;
+    host.write(20_000);
+    assert_eq!(host.sent()[0], ". 1:987(986)", "half way from 512 to 1460");
+    host.wait(100);
+    host.ack(987);
+    assert_eq!((host.snd.mss(), host.count(Counter::TcpExtTCPMTUPSuccess)), (986, 1));
+}
+
+#[test]
+fn a_lost_probe_is_sent_again_in_small_segments_and_blames_no_congestion() {
+    let tune = |env: &mut Env| (env.sysctl.tcp_mtu_probing, env.sysctl.tcp_base_mss) = (2, 512);
+    let mut host = Host::with(Given { mss: 1460, ..USUAL }, tune);
+    host.snd.cwnd.window = 20;
+    host.write(10_000);
+    host.sent();
+    host.wait(100);
+    for end in [2011, 3035, 4059] {
+        host.sack(1, &[(987, end)]);
+    }
+    let again: Vec<_> = host.sent().into_iter().filter(|s| s.ends_with("again")).collect();
+    assert_eq!(again, ["P. 1:987(986) again"]);
+    let info = host.info();
+    assert_eq!((info.snd_mss, info.snd_ssthresh), (512, cwnd::INFINITE));
+    assert_eq!(host.count(Counter::TcpExtTCPMTUPFail), 1);
+}
+
+#[test]
+fn a_black_hole_makes_segments_smaller() {
+    let tune = |env: &mut Env| (env.sysctl.tcp_mtu_probing, env.sysctl.tcp_early_retrans) = (1, 0);
+    let mut host = Host::with(Given { mss: 1460, ..USUAL }, tune);
+    host.write(1460);
+    assert_eq!(host.sent(), ["P. 1:1461(1460)"]);
+    let mut least = 1460;
+    for _ in 0..8 {
+        let (_, sent) = host.next();
+        assert!(sent.contains("1:"), "{sent}");
+        least = least.min(host.snd.mss());
+        while host.poll().is_some() {}
+    }
+    assert!(least <= 512, "{least}");
+}
