@@ -175,8 +175,7 @@ impl Conn {
 
     /// What its buffers are charged (Linux: `sk_rmem_alloc`, `sk_wmem_queued`).
     pub(crate) fn charged(&self) -> u32 {
-        let unsent = (self.snd.sndbuf() as usize).saturating_sub(self.snd.room()) as u32;
-        self.rcv.rmem().0.saturating_add(unsent)
+        self.rcv.rmem().0.saturating_add(self.snd.charged())
     }
 
     /// Tells the sender how much the receiver's SACK blocks take from each segment.

@@ -4,6 +4,7 @@
 use super::output::GSO_MAX;
 use super::{Nagle, Sender, cwnd};
 use crate::SendFlags;
+use crate::buf::Memory;
 use crate::env::Env;
 
 /// What a record costs beside its bytes (Linux: the truesize of an skb without data).
@@ -33,7 +34,7 @@ impl Sender {
             };
             let room = if room > 0 {
                 room
-            } else if self.may_queue(env, 0) {
+            } else if self.may_queue(env, 0) && self.memory_allows(env) {
                 self.new_record(env);
                 goal
             } else {
@@ -143,6 +144,11 @@ impl Sender {
 
     // --- the buffer
 
+    /// Nothing new while TCP's memory is used up, but one record per connection (Linux: `sk_stream_alloc_skb` fails).
+    fn memory_allows(&self, env: &Env) -> bool {
+        env.memory != Memory::Exhausted || self.wmem == 0
+    }
+
     /// A new record may begin: the buffer has room and not too much is unsent. Waking the application asks for
     /// twice the margin (Linux: `sk_stream_memory_free`, `tcp_stream_memory_free`).
     fn may_queue(&self, env: &Env, wake: u32) -> bool {
@@ -159,6 +165,11 @@ impl Sender {
     /// Room in the buffer, in bytes.
     pub(crate) fn room(&self) -> usize {
         self.sndbuf.saturating_sub(self.wmem) as usize
+    }
+
+    /// What the buffer is charged: unacknowledged bytes and what their records cost (Linux: `sk_wmem_queued`).
+    pub(crate) fn charged(&self) -> u32 {
+        self.wmem
     }
 
     /// POLLOUT: a third of the buffer is free, and less than TCP_NOTSENT_LOWAT is unsent
@@ -180,7 +191,7 @@ impl Sender {
         if !self.flags.no_space {
             return;
         }
-        if !self.flags.sndbuf_locked && self.in_flight() < self.cwnd.window {
+        if env.memory == Memory::Plenty && self.in_flight() < self.cwnd.window {
             self.expand_sndbuf(env);
             self.cwnd.stamp = env.now_ms();
         }

@@ -383,3 +383,27 @@ fn a_black_hole_makes_segments_smaller() {
     }
     assert!(least <= 512, "{least}");
 }
+
+#[test]
+fn memory_pressure_stops_buffers_from_growing_and_exhaustion_leaves_one_record() {
+    use crate::buf::Memory;
+    let small = |env: &mut Env| env.sysctl.tcp_wmem = [4096, 16_384, 4 << 20];
+    let mut host = Host::with(USUAL, small);
+    let before = host.snd.sndbuf();
+    host.env.memory = Memory::Pressure;
+    for _ in 0..4 {
+        host.write(1 << 20);
+        host.wait(100);
+        let end = (host.snd.nxt() - ISS) as u32;
+        host.ack(end);
+    }
+    assert_eq!(host.snd.sndbuf(), before);
+
+    let mut poor = Host::new();
+    poor.env.memory = Memory::Exhausted;
+    let taken = poor.write(1 << 20);
+    assert!((1000..=100_000).contains(&taken), "{taken}");
+    assert_eq!(poor.write(1000), 0);
+    poor.ack(taken.min(10_000) as u32 + 1);
+    assert!(poor.snd.room() > 0);
+}
