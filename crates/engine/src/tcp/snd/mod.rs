@@ -351,7 +351,7 @@ pub(crate) struct Sender {
 
 impl Sender {
     /// The sender of a connection whose handshake is done (or, with Fast Open, may send before that: see
-    /// [`Self::set_handshake_pending`]); SND.UNA = SND.NXT = ISS + 1.
+    /// [`Self::begin_handshake`]); SND.UNA = SND.NXT = ISS + 1.
     pub(crate) fn new(env: &mut Env, setup: &SndSetup) -> Sender {
         let first = setup.iss + 1;
         let now_ms = env.now_ms();
@@ -431,16 +431,6 @@ impl Sender {
     /// when that changes, before `write`, `on_ack`, `push` or `on_timer` (Linux: `tcp_current_mss`).
     pub(crate) fn set_extra_options(&mut self, bytes: u8) {
         self.extra_options = bytes;
-    }
-
-    /// Fast Open: data may leave before the handshake is done; until it is, retransmission timers rest (the SYN-ACK's own
-    /// timer is the caller's).
-    #[allow(dead_code)] // Until Fast Open uses it.
-    pub(crate) fn set_handshake_pending(&mut self, env: &Env, pending: bool) {
-        self.flags.handshake = pending;
-        if !pending {
-            self.rearm_rto(env);
-        }
     }
 
     /// Our own device's queue is full (a qdisc that drops): until that ends, what would leave fails at once and is tried
