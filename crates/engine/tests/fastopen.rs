@@ -289,7 +289,7 @@ fn a_wrong_cookie_gets_the_right_one_and_its_data_is_not_taken() {
 #[test]
 fn a_backup_key_proves_cookies_but_makes_none() {
     let (mut s, listener) = server(4);
-    let mut key = |s: &mut Script, primary, backup| {
+    let key = |s: &mut Script, primary, backup| {
         let keys = FastOpenKeys { primary, backup };
         s.sock(listener).set_option(SockOption::FastOpenKey(keys)).unwrap();
     };
