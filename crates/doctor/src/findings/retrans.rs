@@ -12,9 +12,12 @@ pub(super) fn judge(case: Case<'_>) -> Vec<Finding> {
 }
 
 fn loss(case: Case<'_>) -> Option<Finding> {
-    let (sent, again) = (case.delta("TcpOutSegs"), case.delta("TcpRetransSegs"));
     // SYNs and SYN-ACKs without an answer are another matter.
-    let again = again.saturating_sub(case.delta("TcpExtTCPSynRetrans"));
+    let again = case
+        .delta("TcpRetransSegs")
+        .saturating_sub(case.delta("TcpExtTCPSynRetrans"));
+    // OutSegs leaves out what is sent again (RFC 1213; __tcp_transmit_skb).
+    let sent = case.delta("TcpOutSegs") + again;
     let percent = if sent > 0 {
         again as f64 * 100.0 / sent as f64
     } else {
@@ -25,7 +28,7 @@ fn loss(case: Case<'_>) -> Option<Finding> {
         p if p >= 1.0 && again >= 20 => Severity::Notice,
         _ => return None,
     };
-    Finding::new("retransmissions", severity, format!("{percent:.1} % of segments are sent again"))
+    Finding::new("retransmissions", severity, format!("{percent:.1} % of segments sent are repeats"))
         .seen(format!("{again} of {sent} segments in {:.0} s, SYNs left out", case.seconds()))
         .seen(case.counted("TcpExtTCPTimeouts"))
         .seen(case.counted("TcpExtTCPLostRetransmit"))
