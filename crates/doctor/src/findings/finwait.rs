@@ -54,26 +54,62 @@ fn closing(case: Case<'_>) -> Option<Finding> {
     })
 }
 
+/// As many orphans of this namespace are worth a word where the limit does not show.
+const MANY_ORPHANS: u64 = 256;
+
 fn orphans(case: Case<'_>) -> Option<Finding> {
-    let limit = u64::try_from(case.now.int("net.ipv4.tcp_max_orphans")?)
-        .ok()
-        .filter(|n| *n > 0)?;
-    // sockstat's is the whole host's, as the limit is.
-    let count = case.now.sockstat.map_or(case.now.sockets.orphans, |stat| stat.orphan);
+    let limit = case.now.int("net.ipv4.tcp_max_orphans");
+    let limit = limit.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
+    let own = case.now.sockets.orphans;
+    let host = case.now.sockstat.map(|stat| stat.orphan);
     let killed = case.delta("TcpExtTCPAbortOnMemory");
-    let share = percent(count, limit);
-    (share >= 50 || (killed > 0 && share >= 25)).then(|| {
-        let severity = if killed > 0 || share >= 90 { Severity::Critical } else { Severity::Warning };
-        Finding::new("orphans", severity, format!("{count} orphaned connections, of at most {limit} ({share} %)"))
-            .seen(case.counted("TcpExtTCPAbortOnMemory"))
-            .cause(
-                "Closed connections that still have data or a FIN to deliver belong to the kernel alone. Past \
-                 tcp_max_orphans (or half of it, for connections that retransmit) they are reset, and their data is lost.",
+    let (severity, title) = match limit {
+        Some(limit) => {
+            // sockstat's is the whole host's, as the limit is.
+            let count = host.unwrap_or(own);
+            let share = percent(count, limit);
+            let severity = match () {
+                () if share >= 90 || (killed > 0 && share >= 25) => Severity::Critical,
+                () if share >= 50 => Severity::Warning,
+                () => return None,
+            };
+            (
+                severity,
+                format!("{count} orphaned connections, of at most {limit} ({share} %)"),
             )
-            .fix("Find the peers that don't acknowledge: estab ss --kernel -o state last-ack state fin-wait-1.")
-            .dont("Raising tcp_max_orphans: each may pin 64 KiB that can't be swapped.")
-            .source(IP_SYSCTL)
-    })
+        }
+        // Only this namespace's are its doing.
+        None if own >= MANY_ORPHANS => {
+            let severity = if killed > 0 {
+                Severity::Critical
+            } else {
+                Severity::Notice
+            };
+            (
+                severity,
+                format!("{own} orphaned connections in this network namespace"),
+            )
+        }
+        None => return None,
+    };
+    let mut finding = Finding::new("orphans", severity, title).seen(case.counted("TcpExtTCPAbortOnMemory"));
+    if limit.is_none() {
+        finding = finding
+            .confidence(Confidence::Possible)
+            .seen("tcp_max_orphans does not show in a network namespace: ask on the host how near it is");
+        if let Some(host) = host {
+            finding = finding.seen(format!("sockstat's orphan is the whole host's: {host}"));
+        }
+    }
+    finding
+        .cause(
+            "Closed connections that still have data or a FIN to deliver belong to the kernel alone. Past \
+             tcp_max_orphans (or half of it, for connections that retransmit) they are reset, and their data is lost.",
+        )
+        .fix("Find the peers that don't acknowledge: estab ss --kernel -o state last-ack state fin-wait-1.")
+        .dont("Raising tcp_max_orphans: each may pin 64 KiB that can't be swapped.")
+        .source(IP_SYSCTL)
+        .into()
 }
 
 fn syn_sent(case: Case<'_>) -> Option<Finding> {
