@@ -196,7 +196,7 @@ fn other_drops(case: Case<'_>) -> Option<Finding> {
         .seen(case.counted("TcpExtTCPReqQFullDrop"))
         .cause(
             "ListenDrops counts every SYN and final ACK that a listener drops: a full accept queue, a full SYN queue, \
-                 but also memory that is short, a route that fails, and a security module that says no.",
+                 without SYN cookies also the last quarter of tcp_max_syn_backlog, kept for known peers, and memory that is short, a route that fails, and a security module that says no.",
         )
         .fix("See which: dropwatch, or the tracepoint skb:kfree_skb with its reason; memory in /proc/net/sockstat.")
         .source(IP_SYSCTL)

@@ -1,5 +1,6 @@
 //! The rules: pure functions over two samples of a stack, the kernel's or estab's. One family each file.
 
+mod backlog;
 mod closewait;
 mod conntrack;
 mod finwait;
@@ -66,6 +67,7 @@ pub fn diagnose(case: Case<'_>) -> Vec<Finding> {
         timewait::judge,
         closewait::judge,
         listen::judge,
+        backlog::judge,
         finwait::judge,
         retrans::judge,
         keepalive::judge,
