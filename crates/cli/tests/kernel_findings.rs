@@ -2,87 +2,14 @@
 
 mod common;
 
-use common::{Conn, KERNEL, PEER, Peer, estab, in_own_network, run, sysctl};
+use common::{Conn, Diagnosis, KERNEL, PEER, Peer, connecting, in_own_network, listener, run, sysctl};
 use estab_wire::tcp::flags;
 use serde_json::Value;
-use socket2::{Domain, Socket, Type};
+use socket2::Socket;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// What the doctor finds; by id.
-struct Diagnosis(Value);
-
-impl Diagnosis {
-    fn now() -> Diagnosis {
-        Diagnosis::of(&estab(&["doctor", "--kernel", "--json", "--sample", "200ms"]))
-    }
-
-    /// The same, while `meanwhile` is done over and over again for as long as it takes.
-    fn during(sample: &str, mut meanwhile: impl FnMut()) -> Diagnosis {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_estab"))
-            .args(["doctor", "--kernel", "--json", "--sample", sample])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("estab");
-        while child.try_wait().expect("a child").is_none() {
-            meanwhile();
-        }
-        let mut text = String::new();
-        child
-            .stdout
-            .take()
-            .expect("a pipe")
-            .read_to_string(&mut text)
-            .expect("text");
-        Diagnosis::of(&text)
-    }
-
-    fn of(json: &str) -> Diagnosis {
-        Diagnosis(serde_json::from_str(json).expect("JSON"))
-    }
-
-    fn ids(&self) -> Vec<&str> {
-        self.findings().filter_map(|finding| finding["id"].as_str()).collect()
-    }
-
-    fn findings(&self) -> impl Iterator<Item = &Value> {
-        self.0["findings"].as_array().expect("a list").iter()
-    }
-
-    /// The finding `id`, of this severity, whose title and evidence tell each of `told`.
-    fn has(&self, id: &str, severity: &str, told: &[&str]) {
-        let finding = self.findings().find(|finding| finding["id"] == id);
-        let finding = finding.unwrap_or_else(|| panic!("no {id}: {:#}", self.0));
-        assert_eq!(finding["severity"], severity, "{finding:#}");
-        let text = finding.to_string();
-        for words in told {
-            assert!(text.contains(words), "{id} does not tell {words:?}: {finding:#}");
-        }
-    }
-
-    fn has_not(&self, id: &str) {
-        assert!(!self.ids().contains(&id), "{id}: {:#}", self.0);
-    }
-}
-
-/// Bound, listening, with this backlog.
-fn listener(address: (Ipv4Addr, u16), backlog: i32) -> TcpListener {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.bind(&SocketAddr::from(address).into()).expect("a free port");
-    socket.listen(backlog).expect("to listen");
-    socket.into()
-}
-
-/// A connect that is not waited for.
-fn connecting(to: (Ipv4Addr, u16)) -> Socket {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.set_nonblocking(true).expect("not to wait");
-    // In progress.
-    let _ = socket.connect(&SocketAddr::from(to).into());
-    socket
-}
 
 #[test]
 fn a_client_that_exhausts_its_ports_is_told_from_one_that_may_reuse_them() {

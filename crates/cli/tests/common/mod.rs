@@ -5,8 +5,11 @@ use estab_device::{Device, Tun, TunConfig, Tx};
 use estab_wire::checksum::Sum;
 use estab_wire::ip::{ipv4, protocol};
 use estab_wire::tcp::{self, Options, Segment, Timestamps, flags};
-use std::net::Ipv4Addr;
-use std::process::Command;
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Where the kernel is, and where the peer.
@@ -14,7 +17,7 @@ pub(crate) const KERNEL: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 1);
 pub(crate) const PEER: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 2);
 
 /// Says that a test can't run here; where everything must run (CI=true), that is a failure.
-fn skip(why: &str) {
+pub(crate) fn skip(why: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "can't run: {why}");
     eprintln!("skipped: {why}");
 }
@@ -166,6 +169,14 @@ impl Peer {
         panic!("the kernel sent no segment with flags {wanted:#x} for {conn:?}");
     }
 
+    /// Takes what has come and answers nothing. What still waits in the TUN the kernel counts as not yet sent, and does
+    /// not repeat.
+    pub(crate) fn ignore(&mut self) {
+        let mut buf = vec![0; self.tun.recv_max()];
+        while self.tun.recv(&mut buf).expect("the TUN").is_some() {}
+        std::thread::yield_now();
+    }
+
     /// Sends a SYN from `port` and keeps silent.
     pub(crate) fn syn(&mut self, host: Ipv4Addr, port: u16, to: u16) -> Conn {
         self.syn_with(host, port, to, 65535, None)
@@ -213,4 +224,77 @@ impl Peer {
         let (seq, _) = self.wait(conn, flags::FIN);
         conn.ack = seq.wrapping_add(1);
     }
+}
+
+/// What the doctor finds; by id.
+pub(crate) struct Diagnosis(Value);
+
+impl Diagnosis {
+    pub(crate) fn now() -> Diagnosis {
+        Diagnosis::of(&estab(&["doctor", "--kernel", "--json", "--sample", "200ms"]))
+    }
+
+    /// The same, while `meanwhile` is done over and over again for as long as it takes.
+    pub(crate) fn during(sample: &str, mut meanwhile: impl FnMut()) -> Diagnosis {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_estab"))
+            .args(["doctor", "--kernel", "--json", "--sample", sample])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("estab");
+        while child.try_wait().expect("a child").is_none() {
+            meanwhile();
+        }
+        let mut text = String::new();
+        child
+            .stdout
+            .take()
+            .expect("a pipe")
+            .read_to_string(&mut text)
+            .expect("text");
+        Diagnosis::of(&text)
+    }
+
+    pub(crate) fn of(json: &str) -> Diagnosis {
+        Diagnosis(serde_json::from_str(json).expect("JSON"))
+    }
+
+    pub(crate) fn ids(&self) -> Vec<&str> {
+        self.findings().filter_map(|finding| finding["id"].as_str()).collect()
+    }
+
+    pub(crate) fn findings(&self) -> impl Iterator<Item = &Value> {
+        self.0["findings"].as_array().expect("a list").iter()
+    }
+
+    /// The finding `id`, of this severity, whose title and evidence tell each of `told`.
+    pub(crate) fn has(&self, id: &str, severity: &str, told: &[&str]) {
+        let finding = self.findings().find(|finding| finding["id"] == id);
+        let finding = finding.unwrap_or_else(|| panic!("no {id}: {:#}", self.0));
+        assert_eq!(finding["severity"], severity, "{finding:#}");
+        let text = finding.to_string();
+        for words in told {
+            assert!(text.contains(words), "{id} does not tell {words:?}: {finding:#}");
+        }
+    }
+
+    pub(crate) fn has_not(&self, id: &str) {
+        assert!(!self.ids().contains(&id), "{id}: {:#}", self.0);
+    }
+}
+
+/// Bound, listening, with this backlog.
+pub(crate) fn listener(address: (Ipv4Addr, u16), backlog: i32) -> TcpListener {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(address).into()).expect("a free port");
+    socket.listen(backlog).expect("to listen");
+    socket.into()
+}
+
+/// A connect that is not waited for.
+pub(crate) fn connecting(to: (Ipv4Addr, u16)) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_nonblocking(true).expect("not to wait");
+    // In progress.
+    let _ = socket.connect(&SocketAddr::from(to).into());
+    socket
 }
