@@ -1,7 +1,5 @@
 //! Interfaces: what the stack must know of a device, and what goes with each packet.
 
-use core::net::IpAddr;
-
 /// An interface of a stack.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct IfaceId(pub u16);
@@ -81,6 +79,3 @@ pub struct Transmit {
     /// The transport checksum.
     pub csum: CsumTx,
 }
-
-/// An address of an interface with its prefix length.
-pub type Cidr = (IpAddr, u8);

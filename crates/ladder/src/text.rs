@@ -1,7 +1,8 @@
 //! Ladders as text, at most 110 columns wide.
 
 use crate::exchange::{Collector, Exchange, Skipped, Step, What};
-use estab_proto::TimerKind;
+use estab_proto::trace::{OptionTrace, OptionsTrace};
+use estab_proto::{SegmentTrace, TcpFlags, TimerKind};
 use std::fmt::Write;
 
 const STATE: usize = 11;
@@ -70,7 +71,7 @@ fn line(out: &mut String, exchange: &Exchange, step: &Step, start: u64, last: &m
         (step.local, step.remote)
     };
     let middle = match step.what {
-        What::Segment { ours, segment, dropped } => arrow(&segment.to_string(), ours != flip, dropped),
+        What::Segment { ours, segment, dropped } => arrow(&label(&segment), ours != flip, dropped),
         What::Timer { kind, retries } => {
             let times = if retries > 1 {
                 format!(", the {retries}th time in a row")
@@ -98,6 +99,30 @@ fn line(out: &mut String, exchange: &Exchange, step: &Step, start: u64, last: &m
     let seconds = step.at_ns.saturating_sub(start) as f64 / 1e9;
     let text = format!("{seconds:>10.6}  {left:>STATE$} │ {middle} │ {right}");
     let _ = writeln!(out, "{}", text.trim_end());
+}
+
+/// packetdrill's notation, without padding and without the timestamps' values, which say nothing to a reader here;
+/// that they are in use shows on the SYNs.
+fn label(segment: &SegmentTrace) -> String {
+    let mut short = *segment;
+    short.options = OptionsTrace::default();
+    let mut text = short.to_string();
+    let mut separator = " <";
+    for option in segment.options.iter() {
+        let word = match option {
+            OptionTrace::Nop | OptionTrace::Eol => continue,
+            OptionTrace::Timestamps { .. } if segment.flags.contains(TcpFlags::SYN) => "TS".to_string(),
+            OptionTrace::Timestamps { .. } => continue,
+            other => other.to_string(),
+        };
+        text.push_str(separator);
+        text.push_str(&word);
+        separator = ",";
+    }
+    if separator == "," {
+        text.push('>');
+    }
+    text
 }
 
 fn arrow(label: &str, rightwards: bool, dropped: Option<&'static str>) -> String {

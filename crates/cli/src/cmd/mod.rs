@@ -17,8 +17,8 @@ pub(crate) struct Which {
     /// The kernel's own sockets, in this network namespace; so anyway where no estab stack runs
     #[arg(long, conflicts_with = "pid")]
     kernel: bool,
-    /// The process that runs the stack, where there are several
-    #[arg(long)]
+    /// The process that runs the stack, where there are several; within a gateway, that gateway's
+    #[arg(long, env = "ESTAB_PID")]
     pid: Option<u32>,
 }
 

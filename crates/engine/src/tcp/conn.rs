@@ -500,7 +500,7 @@ pub(super) fn rcv_setup(irs: SeqNum, opening: &Opening, opts: &SockOpts, buf: (u
         irs,
         window: opening.window,
         wscale_ok: opening.scale.is_some(),
-        advmss: opening.mss.saturating_sub(if opening.ts { 12 } else { 0 }),
+        advmss: opening.mss,
         mss,
         sack_ok: opening.sack,
         ts_ok: opening.ts,

@@ -288,11 +288,11 @@ impl Script {
                 if !like.contains('<') {
                     text.truncate(text.find(" <").unwrap_or(text.len()));
                 }
-                if !like.contains(" win ") {
-                    if let Some(from) = text.find(" win ") {
-                        let to = text[from + 5..].find(' ').map_or(text.len(), |n| from + 5 + n);
-                        text.replace_range(from..to, "");
-                    }
+                if !like.contains(" win ")
+                    && let Some(from) = text.find(" win ")
+                {
+                    let to = text[from + 5..].find(' ').map_or(text.len(), |n| from + 5 + n);
+                    text.replace_range(from..to, "");
                 }
                 text
             }

@@ -165,7 +165,9 @@ fn live(
     restore_signals(signals);
     let (name, args) = command.split_first().expect("launch refuses an empty command");
     // With a uid other than 0, exec takes the capabilities that set_up needed.
-    let cause = Command::new(name).args(args).exec();
+    // `estab ss` within the guest then asks this gateway's stack, whichever others run.
+    let gateway = std::os::unix::process::parent_id().to_string();
+    let cause = Command::new(name).args(args).env("ESTAB_PID", gateway).exec();
     Err(failed(Stage::Exec, "", &cause))
 }
 

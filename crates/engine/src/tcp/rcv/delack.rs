@@ -109,7 +109,9 @@ impl Receiver {
                 rtt = rtt.min(srtt.as_nanos() as u64);
             }
             let delay = (rtt / 20).min(u64::from(cx.sysctl.tcp_comp_sack_delay_ns));
-            self.compressed_at = cx.now + Duration::from_nanos(delay);
+            // Linux's timer may fire anywhere within the slack, and on a quiet machine does at its end.
+            let slack = u64::from(cx.sysctl.tcp_comp_sack_slack_ns);
+            self.compressed_at = cx.now + Duration::from_nanos(delay + slack);
         }
         false
     }

@@ -154,6 +154,7 @@ pub(crate) struct Receiver {
     compressed_rcv_nxt: SeqNum,
     urg_seq: SeqNum,
     ooo_packets: u32,
+    /// The payload of the fullest segment the peer may send.
     advmss: u16,
     rcv_mss: u16,
     last_seg_size: u16,
@@ -271,6 +272,10 @@ impl Receiver {
             urg: Urg::None,
         };
         rcv.init_buffer_space(cx);
+        if setup.ts_ok {
+            // What a full segment carries beside the option (Linux: `tcp_rcv_state_process`).
+            rcv.advmss = rcv.advmss.saturating_sub(12);
+        }
         rcv.init_rcv_mss(setup.mss);
         rcv
     }

@@ -34,6 +34,7 @@ struct Setup {
     sack: bool,
     rcvbuf: Option<u32>,
     ecn: bool,
+    ts: bool,
     /// Our own MSS, which bounds the first guess of the peer's.
     mss: u16,
 }
@@ -43,6 +44,7 @@ const USUAL: Setup = Setup {
     sack: true,
     rcvbuf: None,
     ecn: false,
+    ts: false,
     mss: MSS as u16,
 };
 
@@ -64,7 +66,14 @@ impl Host {
         sysctl.tcp_rmem[2] = 6 << 20;
         tune(&mut sysctl);
         let rcvbuf = setup.rcvbuf.unwrap_or(sysctl.tcp_rmem[1] as u32);
-        let window = InitialWindow::select(&sysctl, rcvbuf, setup.rcvbuf.is_some(), MSS as u16, 0, setup.wscale);
+        let window = InitialWindow::select(
+            &sysctl,
+            rcvbuf,
+            setup.rcvbuf.is_some(),
+            MSS as u16 - if setup.ts { 12 } else { 0 },
+            0,
+            setup.wscale,
+        );
         let (mut mib, mut pool, now) = (Mib::new(), Pool::default(), Instant::from_millis(1000));
         let rcv = Receiver::new(
             &mut Cx {
@@ -81,7 +90,7 @@ impl Host {
                 advmss: MSS as u16,
                 mss: setup.mss,
                 sack_ok: setup.sack,
-                ts_ok: false,
+                ts_ok: setup.ts,
                 ecn_ok: setup.ecn,
                 rcvbuf,
                 rcvbuf_locked: setup.rcvbuf.is_some(),
@@ -118,7 +127,7 @@ impl Host {
 
     /// A segment leaves; checks what must hold of every ACK.
     fn leave(&mut self) {
-        let room = 4;
+        let room = if self.rcv.flags.has(Flags::TIMESTAMPS) { 3 } else { 4 };
         let sacks = self.rcv.take_sacks(room);
         let field = self.cx(|rcv, cx| rcv.select_window(cx));
         let window = u32::from(field) << self.rcv.wscale.bits();
@@ -162,10 +171,10 @@ impl Host {
             seq: IRS + seq,
             payload,
             flags: flags | TcpFlags::ACK,
-            header_len: 20,
+            header_len: if self.rcv.flags.has(Flags::TIMESTAMPS) { 32 } else { 20 },
             gso_size,
             ecn,
-            ts_ecr: None,
+            ts_ecr: self.rcv.flags.has(Flags::TIMESTAMPS).then_some(1000), // Of the SYN-ACK, as long as nothing else is sent.
             rto: self.path.rto,
         };
         let out =

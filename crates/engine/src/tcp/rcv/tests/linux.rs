@@ -139,7 +139,7 @@ transcripts! {
     jumbo USUAL;
     /// Two bytes in three are there.
     crumbs USUAL;
-    /// Nine of eighty random scripts of data in and out of order, duplicates, overlaps, reads and TCP_QUICKACK. In all of them
+    /// Eleven of a hundred random scripts of data in and out of order, duplicates, overlaps, reads and TCP_QUICKACK. In all of them
     /// the ACKs, their times and their SACK blocks were Linux's; after partly overlapping packets the window of some was a segment
     /// off, since Linux charges each packet for itself.
     chance1 USUAL;
@@ -151,4 +151,10 @@ transcripts! {
     chance7 Setup { rcvbuf: Some(60_000), ..USUAL };
     chance8 Setup { rcvbuf: Some(20_000), ..PLAIN };
     chance9 USUAL;
+    chance10 Setup { ts: true, ..USUAL };
+    chance11 Setup { ts: true, ..USUAL };
+    /// As `bulk`, with timestamps.
+    stamps Setup { ts: true, ..USUAL };
+    /// As `merge`, with timestamps.
+    stampmerge Setup { ts: true, ..USUAL };
 }
