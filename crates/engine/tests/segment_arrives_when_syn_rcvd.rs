@@ -65,7 +65,8 @@ fn segment_arrives_when_syn_rcvd_by_a_simultaneous_open() {
         simultaneous,
         &[
             (". 1:1(0) ack 1 win 9", &[], Established, None),
-            ("S. 0:0(0) ack 1 win 9", &[], Established, None),
+            // The SYN in it came before: an ACK says so.
+            ("S. 0:0(0) ack 1 win 9", &[". 1:1(0) ack 1"], Established, None),
             ("P. 1:11(10) ack 1 win 9", &[". 1:1(0) ack 11"], Established, None),
             ("F. 1:1(0) ack 1 win 9", &[], CloseWait, None),
             (
