@@ -89,8 +89,9 @@ impl Ping {
         let key = match self.by_ends.get(&ends) {
             Some(key) => *key,
             None => match self.open(core, to, guest, other, identifier) {
-                Some(key) => key,
-                None => return,
+                Ok(key) => key,
+                Err(Some(err)) => return self.failed(core, err, echo, guest, other),
+                Err(None) => return,
             },
         };
         let Some(ping) = self.pings.get_mut(key) else { return };
@@ -103,6 +104,7 @@ impl Ping {
         }
     }
 
+    /// A socket for a new ping; the error is the guest's to know, unless it is the gateway's own.
     fn open(
         &mut self,
         core: &mut Core,
@@ -110,43 +112,39 @@ impl Ping {
         guest: SocketAddr,
         other: SocketAddr,
         identifier: [u8; 2],
-    ) -> Option<Key> {
+    ) -> std::result::Result<Key, Option<Errno>> {
         if self.pings.len() >= MAX_PINGS {
-            return None;
+            return Err(None);
         }
-        let fd = match sys::ping_connect(to) {
+        let fd = match sys::ping_socket(to) {
             Ok(fd) => fd,
-            Err(Errno::ACCESS | Errno::PERM) => {
-                if !std::mem::replace(&mut self.told, true) {
+            Err(err) => {
+                if core.limit(err, "a ping").is_none() && !std::mem::replace(&mut self.told, true) {
                     tracing::warn!(
-                        "pings to the outside are not carried: the host permits ping sockets to groups in \
+                        "pings to the outside are not carried ({err}): the host permits ping sockets to groups in \
                          sysctl net.ipv4.ping_group_range only, and this process is in none of them"
                     );
                 }
-                return None;
-            }
-            Err(err) => {
-                core.limit(err, "a ping");
-                return None;
+                return Err(None);
             }
         };
-        let key = self.pings.insert(Echo {
+        rustix::net::connect(&fd, &to).map_err(Some)?;
+        let ping = Echo {
             fd,
             guest,
             other,
             identifier,
             last: core.now,
-        });
-        if core
-            .watch(&self.pings.get_mut(key)?.fd, LEVEL, Token::Ping(key))
-            .is_none()
-        {
+        };
+        let key = self.pings.insert(ping);
+        let ping = self.pings.get_mut(key).ok_or(None)?;
+        if core.watch(&ping.fd, LEVEL, Token::Ping(key)).is_none() {
             self.pings.remove(key);
-            return None;
+            return Err(None);
         }
         self.by_ends.insert((guest.ip(), other.ip(), identifier), key);
         core.wake_in(SILENCE, Token::Ping(key));
-        Some(key)
+        Ok(key)
     }
 
     fn to_guest(&self, core: &mut Core, echo: &[u8], from: SocketAddr, guest: SocketAddr) {

@@ -139,8 +139,9 @@ pub(crate) fn udp_bind(at: SocketAddr) -> Result<OwnedFd> {
     Ok(fd)
 }
 
-/// A ping socket (`net.ipv4.ping_group_range`): sends echo requests under an identifier of the kernel's choice.
-pub(crate) fn ping_connect(to: SocketAddr) -> Result<OwnedFd> {
+/// A ping socket (`net.ipv4.ping_group_range`) for `to`'s family: sends echo requests under an identifier of the
+/// kernel's choice.
+pub(crate) fn ping_socket(to: SocketAddr) -> Result<OwnedFd> {
     let protocol = if to.is_ipv4() {
         rustix::net::ipproto::ICMP
     } else {
@@ -148,7 +149,6 @@ pub(crate) fn ping_connect(to: SocketAddr) -> Result<OwnedFd> {
     };
     let fd = rustix::net::socket_with(family(to), SocketType::DGRAM, FLAGS, Some(protocol))?;
     keep_errors(&fd, to)?;
-    rustix::net::connect(&fd, &to)?;
     Ok(fd)
 }
 

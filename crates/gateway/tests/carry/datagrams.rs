@@ -150,6 +150,7 @@ fn the_gateway_answers_pings(host: &Host) {
     host.outside();
     // Who may ping on the host: everybody, for this one.
     std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").expect("the host is ours");
+    common::stdout(Command::new("ip").args(["route", "add", "unreachable", "203.0.113.0/24"]));
     host.run(&[], &[]);
 }
 
@@ -164,12 +165,19 @@ fn pings(_: &[String]) {
         let socket = rustix::net::socket(family, SocketType::DGRAM, Some(protocol)).expect("the guest may ping");
         let wait = Some(Duration::from_secs(10));
         rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, wait).expect("known");
+        let on: libc::c_int = 1;
+        // SAFETY: IP_RECVERR takes one int.
+        unsafe {
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&socket);
+            libc::setsockopt(fd, libc::SOL_IP, libc::IP_RECVERR, (&raw const on).cast(), 4);
+        }
         rustix::net::connect(&socket, &to).expect("there is a route");
         let message = [request, 0, 0, 0, 0, 0, 0, seq, b'h', b'i'];
         rustix::net::send(&socket, &message, rustix::net::SendFlags::empty()).expect("sent");
         let mut buf = [0; 64];
-        let (len, _) = rustix::net::recv(&socket, &mut buf, rustix::net::RecvFlags::empty()).expect("an answer");
+        let (len, _) = rustix::net::recv(&socket, &mut buf, rustix::net::RecvFlags::empty())?;
         assert_eq!((buf[0], &buf[6..len]), (reply, &[0, seq, b'h', b'i'][..]), "{to}");
+        Ok(())
     };
     for (to, seq) in [
         ("gateway.estab", 1),
@@ -178,6 +186,7 @@ fn pings(_: &[String]) {
         (OUTSIDE6, 4),
         (OUTSIDE, 5),
     ] {
-        ping(to, seq);
+        assert_eq!(ping(to, seq), Ok(()), "{to}");
     }
+    assert_eq!(ping("203.0.113.1", 6), Err(rustix::io::Errno::HOSTUNREACH));
 }
