@@ -291,9 +291,10 @@ unsafe extern "C" fn recvmsg(_: Ud, fd: c_int, msg: *mut msghdr, flags: c_int) -
         let n = unsafe { scatter(fd, msg.msg_iov, msg.msg_iovlen, flags)? };
         msg.msg_flags = 0;
         let wants_inq = calls::now(|world| world.files.socket(fd)).is_ok_and(|socket| socket.inq);
-        // SAFETY: the header's control buffer holds msg_controllen bytes.
         msg.msg_controllen = if wants_inq {
-            unsafe { put_inq(msg, calls::inq(fd)?) }
+            let left = calls::inq(fd)?;
+            // SAFETY: the header's control buffer holds msg_controllen bytes.
+            unsafe { put_inq(msg, left) }
         } else {
             0
         };
