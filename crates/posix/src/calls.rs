@@ -225,12 +225,21 @@ pub(crate) fn send(fd: i32, data: &[u8], flags: i32) -> Result<usize> {
         return send_fast_open(fd, None, data, flags);
     }
     let dont_wait = flags & libc::MSG_DONTWAIT != 0;
-    let mut taken = 0;
+    let (mut taken, mut waited) = (0, false);
     let result = waiting(fd, dont_wait, |world, socket| {
         let now = world.now();
         let how = send_flags(flags, !dont_wait && !socket.nonblocking);
+        let mut sock = world.stack.sock(now, socket.id)?;
+        // Once the buffer was full, room is what poll(2) calls room (Linux: `sk_stream_write_space` wakes the writer).
+        if core::mem::replace(&mut waited, true) {
+            let level = sock.readiness();
+            let ends = [Readiness::WRITABLE, Readiness::ERROR, Readiness::HANGUP];
+            if !ends.into_iter().any(|bit| level.contains(bit)) {
+                return Err(Errno(libc::EAGAIN));
+            }
+        }
         loop {
-            taken += world.stack.sock(now, socket.id)?.send(&data[taken..], how)?;
+            taken += sock.send(&data[taken..], how)?;
             if taken >= data.len() {
                 return Ok(taken);
             }
