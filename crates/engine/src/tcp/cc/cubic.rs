@@ -187,7 +187,7 @@ impl Cubic {
                 .unwrap_or(0)
                 .min(1000);
             let mut threshold = self.delay_min + burst as u32;
-            if !cx.pacing.needed {
+            if !cx.paced {
                 threshold >>= 1;
             }
             if now.wrapping_sub(self.round_start) as i32 > threshold as i32 {

@@ -44,6 +44,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) nxt: SeqNum,
     /// The window, not the application, bounds what is sent.
     pub(crate) cwnd_limited: bool,
+    /// Data is held back by the pacing rate.
+    pub(crate) paced: bool,
     /// Milliseconds when data was last sent.
     pub(crate) last_data: u32,
 }
@@ -147,6 +149,7 @@ impl Sender {
             una: self.una,
             nxt: self.nxt,
             cwnd_limited,
+            paced: self.flags.paced,
             last_data: self.last_data,
         };
         (self.cc.get(), cx)

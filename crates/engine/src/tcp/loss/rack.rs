@@ -6,7 +6,7 @@ use crate::Instant;
 use crate::env::Env;
 use crate::tcp::snd::Sender;
 use crate::tcp::snd::queue::{Seg, Tags};
-use crate::tcp::snd::rate::micros;
+use core::time::Duration;
 use estab_proto::SeqNum;
 
 /// `tcp_recovery`: the reordering window never adapts.
@@ -21,7 +21,9 @@ pub(crate) const PERSIST: u8 = 16;
 pub(crate) struct Rack {
     sent: Instant,
     end: SeqNum,
-    rtt_us: u32,
+    /// Nanoseconds from when it was sent to when it was known to be delivered: to the last digit, since what left in one
+    /// burst differs by little.
+    rtt_ns: u64,
     /// `delivered` when the window was last widened.
     last_delivered: u32,
     /// The reordering window in quarters of the least RTT.
@@ -37,7 +39,7 @@ impl Default for Rack {
         Rack {
             sent: Instant::ZERO,
             end: SeqNum(0),
-            rtt_us: 0,
+            rtt_ns: 0,
             last_delivered: 0,
             steps: 1,
             persist: 0,
@@ -55,13 +57,13 @@ fn sent_after(one: (Instant, SeqNum), other: (Instant, SeqNum)) -> bool {
 impl Sender {
     /// A record was delivered; `tags` as they were before (Linux: `tcp_rack_advance`).
     pub(crate) fn rack_advance(&mut self, now: Instant, seg: &Seg, tags: Tags) {
-        let rtt_us = micros(now, seg.sent);
+        let rtt = now.since(seg.sent);
         // Too soon for the retransmission: the original was delivered.
-        if rtt_us < self.rtt.min() && tags.any(Tags::ANY_RETRANS) {
+        if rtt < Duration::from_micros(u64::from(self.rtt.min())) && tags.any(Tags::ANY_RETRANS) {
             return;
         }
         self.rack.advanced = true;
-        self.rack.rtt_us = rtt_us;
+        self.rack.rtt_ns = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX);
         if sent_after((seg.sent, seg.end()), (self.rack.sent, self.rack.end)) {
             (self.rack.sent, self.rack.end) = (seg.sent, seg.end());
         }
@@ -82,9 +84,10 @@ impl Sender {
             .min(self.rtt.srtt())
     }
 
-    /// Microseconds until the record counts as lost; 0 or less: it does.
-    pub(crate) fn rack_timeout_us(&self, env: &Env, seg: &Seg, window_us: u32) -> i64 {
-        i64::from(self.rack.rtt_us) + i64::from(window_us) - i64::from(micros(env.now, seg.sent))
+    /// Nanoseconds until the record counts as lost; 0: it does.
+    pub(crate) fn rack_timeout_ns(&self, env: &Env, seg: &Seg, window_us: u32) -> u64 {
+        let deadline = seg.sent.nanos().saturating_add(self.rack.rtt_ns) + u64::from(window_us) * 1000;
+        deadline.saturating_sub(env.now.nanos())
     }
 
     /// Marks what is lost by now; returns microseconds until the next look, 0: none is needed
@@ -102,12 +105,12 @@ impl Sender {
             if !sent_after((self.rack.sent, self.rack.end), (seg.sent, seg.end())) {
                 break;
             }
-            let left = self.rack_timeout_us(env, seg, window);
-            if left <= 0 {
+            let left = self.rack_timeout_ns(env, seg, window).div_ceil(1000);
+            if left == 0 {
                 self.mark_lost(env, id);
                 self.queue.unlink(id);
             } else {
-                wait = wait.max(left as u32);
+                wait = wait.max(u32::try_from(left).unwrap_or(u32::MAX));
             }
         }
         wait

@@ -276,6 +276,10 @@ pub(super) struct Flags {
     pub(super) tlp_retrans: bool,
     /// Fast Open: the handshake is not done; timers are the handshake's.
     pub(super) handshake: bool,
+    /// SO_MAX_PACING_RATE or the congestion control holds data back.
+    pub(super) paced: bool,
+    /// Data waits for its time.
+    pub(super) pacing_waits: bool,
     /// The device takes nothing: see [`Sender::set_blocked`].
     pub(super) blocked: bool,
 }

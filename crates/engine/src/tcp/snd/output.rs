@@ -247,9 +247,10 @@ impl Sender {
         if enough {
             return None;
         }
-        // An ACK that is half an RTT away comes too late.
-        let oldest = self.queue.head()?.sent;
-        if env.now.since(oldest) < Duration::from_micros(u64::from(self.rtt.srtt8() >> 4)) {
+        // An ACK that is more than a millisecond (or half an RTT) away comes too late.
+        let srtt = Duration::from_micros(u64::from(self.rtt.srtt()));
+        let expected = self.queue.head()?.sent + srtt;
+        if expected.since(env.now) > (srtt / 2).min(Duration::from_millis(1)) {
             return None;
         }
         if cong_window < send_window {
@@ -311,7 +312,9 @@ impl Sender {
             self.totals.data_segs = self.totals.data_segs.wrapping_add(seg.packets());
             self.totals.bytes_sent += u64::from(seg.len);
         }
-        self.pacing.sent(seg.len, before, self.totals.data_segs);
+        if self.flags.paced {
+            self.pacing.sent(seg.len, before, self.totals.data_segs);
+        }
         let id = self.queue.id(position);
         self.queue.touch(id);
         self.rate_sent(position);

@@ -15,10 +15,6 @@ pub(crate) struct Pacing {
     pub(crate) rate: u64,
     /// SO_MAX_PACING_RATE.
     pub(crate) max_rate: u64,
-    /// Data is really held back.
-    pub(crate) needed: bool,
-    /// Data waits for `next`.
-    waiting: bool,
 }
 
 impl Default for Pacing {
@@ -27,24 +23,23 @@ impl Default for Pacing {
             next: Instant::ZERO,
             rate: u64::MAX,
             max_rate: u64::MAX,
-            needed: false,
-            waiting: false,
         }
     }
 }
 
 impl Pacing {
-    /// Marks the time of a record that leaves at `now`; returns what `next` was.
+    /// Marks the time of a record that leaves at `now`; returns what `next` was. No two records leave at the same
+    /// nanosecond, so that RACK can tell which was first, however coarse the caller's clock is.
     pub(super) fn send_time(&mut self, now: Instant) -> Instant {
         let before = self.next;
-        self.next = before.max(now);
+        self.next = now.max(before + Duration::from_nanos(1));
         before
     }
 
     /// A record of `len` bytes left: the next one waits for as long as those take at the rate. The first packets of a
     /// connection don't count, and half of a delay can be made up for.
     pub(super) fn sent(&mut self, len: u32, before: Instant, segs_out: u32) {
-        if !self.needed || self.rate == u64::MAX || self.rate == 0 || segs_out < cwnd::INITIAL {
+        if self.rate == u64::MAX || self.rate == 0 || segs_out < cwnd::INITIAL {
             return;
         }
         let mut ns = u64::from(len) * 1_000_000_000 / self.rate;
@@ -57,23 +52,23 @@ impl Pacing {
     pub(super) fn idle_for(&self, now: Instant) -> Duration {
         now.since(self.next)
     }
-
-    /// When what waits may leave.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.waiting.then_some(self.next)
-    }
 }
 
 impl Sender {
     /// Data must wait now; notes that it does (Linux: `tcp_pacing_check`).
     pub(super) fn pacing_holds(&mut self, env: &Env) -> bool {
-        self.pacing.waiting = self.pacing.needed && self.pacing.next > env.now;
-        self.pacing.waiting
+        self.flags.pacing_waits = self.flags.paced && self.pacing.next > env.now;
+        self.flags.pacing_waits
+    }
+
+    /// When what waits may leave.
+    pub(super) fn pacing_deadline(&self) -> Option<Instant> {
+        self.flags.pacing_waits.then_some(self.pacing.next)
     }
 
     /// What held data back is over: retransmissions first, then new data (Linux: `tcp_tsq_write`).
     pub(super) fn pacing_timer(&mut self, env: &mut Env) {
-        self.pacing.waiting = false;
+        self.flags.pacing_waits = false;
         if self.board.lost_out > self.board.retrans_out && self.cwnd.window > self.in_flight() {
             self.xmit_retransmit_queue(env);
         }
@@ -82,7 +77,7 @@ impl Sender {
 
     /// How long a timer should allow for data that pacing sent into the future (Linux: `tcp_pacing_delay`).
     pub(super) fn pacing_delay(&self, env: &Env) -> Duration {
-        if self.pacing.needed {
+        if self.flags.paced {
             self.pacing.next.since(env.now)
         } else {
             Duration::ZERO
@@ -105,7 +100,7 @@ impl Sender {
 
     /// SO_MAX_PACING_RATE in bytes per second; `u64::MAX` is none.
     pub(crate) fn set_max_pacing_rate(&mut self, bytes_per_second: u64) {
-        self.pacing.needed |= bytes_per_second != u64::MAX;
+        self.flags.paced |= bytes_per_second != u64::MAX;
         self.pacing.max_rate = bytes_per_second;
         self.pacing.rate = self.pacing.rate.min(bytes_per_second);
     }

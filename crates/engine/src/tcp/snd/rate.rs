@@ -160,7 +160,7 @@ impl Sender {
     }
 }
 
-/// Microseconds from `from` to `to`.
+/// Microseconds from `from` to `to`, to the nearest.
 pub(crate) fn micros(to: Instant, from: Instant) -> u32 {
-    u32::try_from(to.nanos().saturating_sub(from.nanos()) / 1000).unwrap_or(u32::MAX)
+    u32::try_from((to.nanos().saturating_sub(from.nanos()) + 500) / 1000).unwrap_or(u32::MAX)
 }

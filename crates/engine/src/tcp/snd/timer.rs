@@ -108,7 +108,7 @@ impl Sender {
 
     /// When to call [`Self::on_timer`] next, and why.
     pub(crate) fn deadline(&self) -> Option<(Instant, TimerKind)> {
-        let pacing = self.pacing.deadline().map(|at| (at, TimerKind::Pacing));
+        let pacing = self.pacing_deadline().map(|at| (at, TimerKind::Pacing));
         let timer = self.timer.0.map(|(pending, at)| {
             let kind = match pending {
                 Pending::Rto => TimerKind::Retransmit,
@@ -135,7 +135,7 @@ impl Sender {
     /// Acts on the deadline if it has passed.
     pub(crate) fn on_timer(&mut self, env: &mut Env, cx: &TimerCx) -> TimerOut {
         let mut out = TimerOut::Nothing;
-        if self.pacing.deadline().is_some_and(|at| at <= env.now) {
+        if self.pacing_deadline().is_some_and(|at| at <= env.now) {
             self.pacing_timer(env);
             out = TimerOut::Send;
         }
