@@ -5,8 +5,8 @@
 //! The same library is also to be preloaded (`LD_PRELOAD`), since packetdrill asks the C library for TCP_INFO and
 //! sendfile: [`preload`] answers for this library's own descriptors and hands everything else to the kernel.
 //!
-//! One module a concern: [`world`] the stack, its clock and its packets; [`fd`] descriptors; [`calls`] the socket
-//! calls; [`sockopt`] options; [`epoll`] readiness; [`addr`] and [`tcp_info`] the kernel's layouts.
+//! One module a concern: `world` the stack, its clock and its packets; `fd` descriptors; `calls` the socket
+//! calls; `sockopt` options; `epoll` readiness; `addr` and `tcp_info` the kernel's layouts.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod addr;

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The command sees the host as host.estab and estab itself as gateway.estab, where a status page is.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Publish a port of the guest on the host: [ADDR:]PORT:GUEST[/udp]; ADDR is 127.0.0.1 unless given
+    /// Publish a port of the guest on the host: `[ADDR:]PORT:GUEST[/udp]`; ADDR is 127.0.0.1 unless given
     #[arg(short, long, value_name = "[ADDR:]PORT:GUEST[/udp]")]
     publish: Vec<Publish>,
     /// Let host.estab reach what listens on the host's loopback
