@@ -9,10 +9,12 @@
 //! calls; `sockopt` options; `epoll` readiness; `addr` and `tcp_info` the kernel's layouts.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod abi;
 mod addr;
 mod calls;
 mod epoll;
 mod fd;
+mod memory;
 pub mod packetdrill;
 pub mod preload;
 mod sockopt;

@@ -1,13 +1,14 @@
 //! packetdrill's interface to a stack under test (`--so_filename`), on a virtual clock.
 
+use crate::abi::*;
 use crate::calls::{self, Errno, Result};
 use crate::epoll::{self, Epoll};
 use crate::fd::File;
+use crate::memory::{answer, given, int};
 use crate::world::{self, Setup, World};
-use crate::{addr, sockopt};
 use libc::{
-    c_char, c_int, c_long, c_longlong, c_uint, c_ulong, c_void, epoll_event, iovec, loff_t, msghdr, nfds_t, off_t,
-    pollfd, size_t, sockaddr, socklen_t, ssize_t, timeval,
+    c_char, c_int, c_long, c_longlong, c_uint, c_ulong, c_void, epoll_event, iovec, loff_t, msghdr, nfds_t, pollfd,
+    size_t, sockaddr, socklen_t, ssize_t, timeval,
 };
 use std::collections::VecDeque;
 use std::ffi::CStr;
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(3_600);
 type Ud = *mut c_void;
 
 macro_rules! interface {
-    ($($(#[$doc:meta])* $name:ident($($arg:ty),*) -> $ret:ty;)*) => {
+    ($($name:ident = $call:ident($($arg:ident: $of:ty),*) -> $ret:ty;)*) => {
         /// `struct packetdrill_interface` (packetdrill.h): the functions that packetdrill calls instead of the
         /// kernel's. Each takes `userdata` first, which is not used here.
         #[repr(C)]
@@ -28,8 +29,13 @@ macro_rules! interface {
         pub struct PacketdrillInterface {
             userdata: Ud,
             free: Option<unsafe extern "C" fn(Ud)>,
-            $($name: Option<unsafe extern "C" fn(Ud, $($arg),*) -> $ret>,)*
+            $($name: Option<unsafe extern "C" fn(Ud, $($of),*) -> $ret>,)*
         }
+
+        $(unsafe extern "C" fn $name(_: Ud, $($arg: $of),*) -> $ret {
+            // SAFETY: the call of that name's contract, passed on.
+            unsafe { $call($($arg),*) }
+        })*
 
         impl PacketdrillInterface {
             fn new() -> PacketdrillInterface {
@@ -40,37 +46,42 @@ macro_rules! interface {
 }
 
 interface! {
-    socket(c_int, c_int, c_int) -> c_int;
-    bind(c_int, *const sockaddr, socklen_t) -> c_int;
-    listen(c_int, c_int) -> c_int;
-    accept(c_int, *mut sockaddr, *mut socklen_t) -> c_int;
-    connect(c_int, *const sockaddr, socklen_t) -> c_int;
-    read(c_int, *mut c_void, size_t) -> ssize_t;
-    readv(c_int, *const iovec, c_int) -> ssize_t;
-    recv(c_int, *mut c_void, size_t, c_int) -> ssize_t;
-    recvfrom(c_int, *mut c_void, size_t, c_int, *mut sockaddr, *mut socklen_t) -> ssize_t;
-    recvmsg(c_int, *mut msghdr, c_int) -> ssize_t;
-    write(c_int, *const c_void, size_t) -> ssize_t;
-    writev(c_int, *const iovec, c_int) -> ssize_t;
-    send(c_int, *const c_void, size_t, c_int) -> ssize_t;
-    sendto(c_int, *const c_void, size_t, c_int, *const sockaddr, socklen_t) -> ssize_t;
-    sendmsg(c_int, *const msghdr, c_int) -> ssize_t;
-    fcntl(c_int, c_int, c_long) -> c_int;
-    ioctl(c_int, c_ulong, *mut c_int) -> c_int;
-    close(c_int) -> c_int;
-    shutdown(c_int, c_int) -> c_int;
-    getsockopt(c_int, c_int, c_int, *mut c_void, *mut socklen_t) -> c_int;
-    setsockopt(c_int, c_int, c_int, *const c_void, socklen_t) -> c_int;
-    poll(*mut pollfd, nfds_t, c_int) -> c_int;
-    netdev_send(*const c_void, size_t) -> c_int;
-    netdev_receive(*mut c_void, *mut size_t, *mut c_longlong) -> c_int;
-    usleep(c_uint) -> c_int;
-    gettimeofday(*mut timeval, *mut c_void) -> c_int;
-    epoll_create(c_int) -> c_int;
-    epoll_ctl(c_int, c_int, c_int, *mut epoll_event) -> c_int;
-    epoll_wait(c_int, *mut epoll_event, c_int, c_int) -> c_int;
-    pipe(*mut c_int) -> c_int;
-    splice(c_int, *mut loff_t, c_int, *mut loff_t, size_t, c_uint) -> ssize_t;
+    socket = estab_socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
+    bind = estab_bind(fd: c_int, to: *const sockaddr, len: socklen_t) -> c_int;
+    listen = estab_listen(fd: c_int, backlog: c_int) -> c_int;
+    accept = estab_accept(fd: c_int, from: *mut sockaddr, len: *mut socklen_t) -> c_int;
+    connect = estab_connect(fd: c_int, to: *const sockaddr, len: socklen_t) -> c_int;
+    read = estab_read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t;
+    readv = estab_readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t;
+    recv = estab_recv(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t;
+    recvfrom = estab_recvfrom(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int, from: *mut sockaddr,
+        from_len: *mut socklen_t) -> ssize_t;
+    recvmsg = estab_recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t;
+    write = estab_write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t;
+    writev = estab_writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t;
+    send = estab_send(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t;
+    sendto = estab_sendto(fd: c_int, buf: *const c_void, len: size_t, flags: c_int, to: *const sockaddr,
+        to_len: socklen_t) -> ssize_t;
+    sendmsg = estab_sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t;
+    fcntl = estab_fcntl(fd: c_int, command: c_int, argument: c_long) -> c_int;
+    ioctl = estab_ioctl(fd: c_int, request: c_ulong, argument: *mut c_int) -> c_int;
+    close = estab_close(fd: c_int) -> c_int;
+    shutdown = estab_shutdown(fd: c_int, how: c_int) -> c_int;
+    getsockopt = estab_getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void,
+        len: *mut socklen_t) -> c_int;
+    setsockopt = estab_setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void,
+        len: socklen_t) -> c_int;
+    poll = poll_sockets(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int;
+    netdev_send = packet_in(packet: *const c_void, len: size_t) -> c_int;
+    netdev_receive = packet_out(buf: *mut c_void, count: *mut size_t, micros: *mut c_longlong) -> c_int;
+    usleep = sleep_micros(micros: c_uint) -> c_int;
+    gettimeofday = clock(tv: *mut timeval, zone: *mut c_void) -> c_int;
+    epoll_create = epoll_open(size: c_int) -> c_int;
+    epoll_ctl = epoll_set(epfd: c_int, op: c_int, fd: c_int, event: *mut epoll_event) -> c_int;
+    epoll_wait = epoll_ready(epfd: c_int, events: *mut epoll_event, max: c_int, timeout: c_int) -> c_int;
+    pipe = pipe_open(fds: *mut c_int) -> c_int;
+    splice = splice_bytes(from: c_int, from_at: *mut loff_t, to: c_int, to_at: *mut loff_t, len: size_t,
+        flags: c_uint) -> ssize_t;
 }
 
 /// Fills in `interface` and makes a new stack, as `flags` (`--so_flags`) say: `local=ADDR mtu=N sysctls=DIR`.
@@ -97,325 +108,6 @@ unsafe extern "C" fn free(_: Ud) {
         let _ = calls::close(fd);
     }
     *world::lock() = None;
-}
-
-/// C's way to say how a call went: the value, or -1 and errno.
-pub(crate) fn answer<T: TryInto<isize>>(result: Result<T>) -> isize {
-    match result {
-        Ok(value) => value.try_into().unwrap_or(isize::MAX),
-        Err(Errno(errno)) => {
-            // SAFETY: the location of this thread's errno is always valid.
-            unsafe { *libc::__errno_location() = errno };
-            -1
-        }
-    }
-}
-
-fn int(result: Result<i32>) -> c_int {
-    answer(result) as c_int
-}
-
-/// A caller's buffer to be written; EFAULT for null.
-///
-/// # Safety
-/// `buf` is null or points to `len` writable bytes.
-unsafe fn out<'a>(buf: *mut c_void, len: size_t) -> Result<&'a mut [u8]> {
-    match (buf.is_null(), len) {
-        (_, 0) => Ok(&mut []),
-        (true, _) => Err(Errno(libc::EFAULT)),
-        // SAFETY: not null, and so `len` bytes, by the caller's promise.
-        (false, _) => Ok(unsafe { std::slice::from_raw_parts_mut(buf.cast(), len) }),
-    }
-}
-
-/// A caller's buffer to be read; EFAULT for null.
-///
-/// # Safety
-/// `buf` is null or points to `len` readable bytes.
-pub(crate) unsafe fn given<'a>(buf: *const c_void, len: size_t) -> Result<&'a [u8]> {
-    match (buf.is_null(), len) {
-        (_, 0) => Ok(&[]),
-        (true, _) => Err(Errno(libc::EFAULT)),
-        // SAFETY: not null, and so `len` bytes, by the caller's promise.
-        (false, _) => Ok(unsafe { std::slice::from_raw_parts(buf.cast(), len) }),
-    }
-}
-
-/// The pieces of a vector.
-///
-/// # Safety
-/// `iov` is null or points to `count` vectors.
-unsafe fn pieces<'a>(iov: *const iovec, count: usize) -> Result<&'a [iovec]> {
-    match (iov.is_null(), count) {
-        (_, 0) => Ok(&[]),
-        (true, _) => Err(Errno(libc::EFAULT)),
-        // SAFETY: not null, and so `count` vectors, by the caller's promise.
-        (false, _) => Ok(unsafe { std::slice::from_raw_parts(iov, count) }),
-    }
-}
-
-/// Receives into the pieces of `iov`.
-///
-/// # Safety
-/// As [`pieces`]; each piece is writable.
-unsafe fn scatter(fd: c_int, iov: *const iovec, count: usize, flags: c_int) -> Result<usize> {
-    // SAFETY: passed on from the caller.
-    let pieces = unsafe { pieces(iov, count)? };
-    let mut buf = vec![0; pieces.iter().map(|piece| piece.iov_len).sum()];
-    let (n, _) = calls::recv(fd, &mut buf, flags)?;
-    let mut rest = &buf[..n.min(buf.len())];
-    for piece in pieces {
-        // SAFETY: each piece is writable, by the caller's promise.
-        let room = unsafe { out(piece.iov_base, piece.iov_len)? };
-        let part = rest.len().min(room.len());
-        room[..part].copy_from_slice(&rest[..part]);
-        rest = &rest[part..];
-    }
-    Ok(n)
-}
-
-/// Sends the pieces of `iov` as one.
-///
-/// # Safety
-/// As [`pieces`]; each piece is readable.
-unsafe fn gather(fd: c_int, iov: *const iovec, count: usize, flags: c_int, to: Target) -> Result<usize> {
-    let mut data = Vec::new();
-    // SAFETY: passed on from the caller.
-    for piece in unsafe { pieces(iov, count)? } {
-        // SAFETY: each piece is readable, by the caller's promise.
-        data.extend_from_slice(unsafe { given(piece.iov_base, piece.iov_len)? });
-    }
-    // SAFETY: passed on from the caller.
-    unsafe { send_to(fd, &data, flags, to) }
-}
-
-/// Where a message goes: an address and its length, as the caller gave them.
-type Target = (*const sockaddr, socklen_t);
-
-const NOWHERE: Target = (std::ptr::null(), 0);
-
-/// Sends `data`; with MSG_FASTOPEN the address counts.
-///
-/// # Safety
-/// The address is null or as long as its length says.
-unsafe fn send_to(fd: c_int, data: &[u8], flags: c_int, (addr, len): Target) -> Result<usize> {
-    if flags & libc::MSG_FASTOPEN == 0 {
-        return calls::send(fd, data, flags);
-    }
-    if addr.is_null() {
-        return calls::send_fast_open(fd, None, data, flags);
-    }
-    // SAFETY: passed on from the caller.
-    match unsafe { addr::read(addr, len) } {
-        Ok(to) => calls::send_fast_open(fd, Some(to), data, flags),
-        // AF_UNSPEC would disconnect: not here.
-        Err(Errno(libc::EAFNOSUPPORT)) => Err(Errno(libc::EOPNOTSUPP)),
-        Err(e) => Err(e),
-    }
-}
-
-unsafe extern "C" fn socket(_: Ud, domain: c_int, kind: c_int, protocol: c_int) -> c_int {
-    int(calls::socket(domain, kind, protocol))
-}
-
-unsafe extern "C" fn bind(_: Ud, fd: c_int, to: *const sockaddr, len: socklen_t) -> c_int {
-    // SAFETY: bind(2)'s contract.
-    int(unsafe { addr::read(to, len) }
-        .and_then(|to| calls::bind(fd, to))
-        .map(|()| 0))
-}
-
-unsafe extern "C" fn listen(_: Ud, fd: c_int, backlog: c_int) -> c_int {
-    int(calls::listen(fd, backlog).map(|()| 0))
-}
-
-unsafe extern "C" fn accept(_: Ud, fd: c_int, from: *mut sockaddr, len: *mut socklen_t) -> c_int {
-    int(calls::accept(fd).map(|(fd, peer, domain)| {
-        // SAFETY: accept(2)'s contract.
-        unsafe { addr::write(peer, domain, from, len) };
-        fd
-    }))
-}
-
-unsafe extern "C" fn connect(_: Ud, fd: c_int, to: *const sockaddr, len: socklen_t) -> c_int {
-    // SAFETY: connect(2)'s contract.
-    int(unsafe { addr::read(to, len) }
-        .and_then(|to| calls::connect(fd, to))
-        .map(|()| 0))
-}
-
-unsafe extern "C" fn read(ud: Ud, fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t {
-    // SAFETY: read(2)'s contract is recv(2)'s.
-    unsafe { recv(ud, fd, buf, len, 0) }
-}
-
-unsafe extern "C" fn readv(_: Ud, fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
-    // SAFETY: readv(2)'s contract.
-    answer(unsafe { scatter(fd, iov, count.max(0) as usize, 0) })
-}
-
-unsafe extern "C" fn recv(_: Ud, fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t {
-    // SAFETY: recv(2)'s contract.
-    answer(
-        unsafe { out(buf, len) }
-            .and_then(|buf| calls::recv(fd, buf, flags))
-            .map(|(n, _)| n),
-    )
-}
-
-unsafe extern "C" fn recvfrom(
-    _: Ud,
-    fd: c_int,
-    buf: *mut c_void,
-    len: size_t,
-    flags: c_int,
-    from: *mut sockaddr,
-    from_len: *mut socklen_t,
-) -> ssize_t {
-    // SAFETY: recvfrom(2)'s contract.
-    let received = unsafe { out(buf, len) }.and_then(|buf| calls::recv(fd, buf, flags));
-    answer(received.map(|(n, source)| {
-        if let Some(source) = source {
-            // SAFETY: recvfrom(2)'s contract.
-            unsafe { addr::write(source, libc::AF_INET, from, from_len) };
-        }
-        n
-    }))
-}
-
-unsafe extern "C" fn recvmsg(_: Ud, fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
-    let received = (|| {
-        // SAFETY: recvmsg(2)'s contract: a valid header or null.
-        let msg = unsafe { msg.as_mut() }.ok_or(Errno(libc::EFAULT))?;
-        // SAFETY: the header's vectors are valid and writable.
-        let n = unsafe { scatter(fd, msg.msg_iov, msg.msg_iovlen, flags)? };
-        msg.msg_flags = 0;
-        let wants_inq = calls::now(|world| world.files.socket(fd)).is_ok_and(|socket| socket.inq);
-        msg.msg_controllen = if wants_inq {
-            let left = calls::inq(fd)?;
-            // SAFETY: the header's control buffer holds msg_controllen bytes.
-            unsafe { put_inq(msg, left) }
-        } else {
-            0
-        };
-        Ok(n)
-    })();
-    answer(received)
-}
-
-/// Writes the TCP_CM_INQ control message; its length, 0 without room.
-///
-/// # Safety
-/// `msg.msg_control` is null or holds `msg.msg_controllen` bytes.
-unsafe fn put_inq(msg: &mut msghdr, left: i32) -> usize {
-    const TCP_CM_INQ: c_int = 36;
-    // SAFETY: the macros' arithmetic, on a header that the caller vouches for; CMSG_FIRSTHDR checks the room.
-    unsafe {
-        let size = libc::CMSG_SPACE(size_of::<c_int>() as c_uint) as usize;
-        let first = libc::CMSG_FIRSTHDR(msg);
-        if first.is_null() || msg.msg_controllen < size {
-            return 0;
-        }
-        (*first).cmsg_level = libc::SOL_TCP;
-        (*first).cmsg_type = TCP_CM_INQ;
-        (*first).cmsg_len = libc::CMSG_LEN(size_of::<c_int>() as c_uint) as usize;
-        libc::CMSG_DATA(first).cast::<c_int>().write_unaligned(left);
-        size
-    }
-}
-
-unsafe extern "C" fn write(ud: Ud, fd: c_int, buf: *const c_void, len: size_t) -> ssize_t {
-    // SAFETY: write(2)'s contract is send(2)'s.
-    unsafe { send(ud, fd, buf, len, 0) }
-}
-
-unsafe extern "C" fn writev(_: Ud, fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
-    // SAFETY: writev(2)'s contract.
-    answer(unsafe { gather(fd, iov, count.max(0) as usize, 0, NOWHERE) })
-}
-
-unsafe extern "C" fn send(_: Ud, fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t {
-    // SAFETY: send(2)'s contract.
-    answer(unsafe { given(buf, len) }.and_then(|data| calls::send(fd, data, flags)))
-}
-
-unsafe extern "C" fn sendto(
-    _: Ud,
-    fd: c_int,
-    buf: *const c_void,
-    len: size_t,
-    flags: c_int,
-    to: *const sockaddr,
-    to_len: socklen_t,
-) -> ssize_t {
-    // SAFETY: sendto(2)'s contract.
-    answer(unsafe { given(buf, len).and_then(|data| send_to(fd, data, flags, (to, to_len))) })
-}
-
-unsafe extern "C" fn sendmsg(_: Ud, fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
-    // SAFETY: sendmsg(2)'s contract: a valid header or null.
-    let msg = unsafe { msg.as_ref() }.ok_or(Errno(libc::EFAULT));
-    // SAFETY: the header's vectors are valid and readable.
-    answer(msg.and_then(|msg| unsafe {
-        let to = (msg.msg_name.cast_const().cast(), msg.msg_namelen);
-        gather(fd, msg.msg_iov, msg.msg_iovlen, flags, to)
-    }))
-}
-
-/// Variadic in C; its third argument is passed alike on the ABIs Linux has.
-unsafe extern "C" fn fcntl(_: Ud, fd: c_int, command: c_int, argument: c_long) -> c_int {
-    int(calls::fcntl(fd, command, argument as c_int))
-}
-
-/// Variadic in C; its third argument is passed alike on the ABIs Linux has.
-unsafe extern "C" fn ioctl(_: Ud, fd: c_int, request: c_ulong, argument: *mut c_int) -> c_int {
-    // SAFETY: the requests that are known take a pointer to an int.
-    int(calls::ioctl(fd, request, unsafe { argument.as_mut() }))
-}
-
-unsafe extern "C" fn close(_: Ud, fd: c_int) -> c_int {
-    int(calls::close(fd).map(|()| 0))
-}
-
-unsafe extern "C" fn shutdown(_: Ud, fd: c_int, how: c_int) -> c_int {
-    int(calls::shutdown(fd, how).map(|()| 0))
-}
-
-/// getsockopt(2) on a descriptor of ours.
-///
-/// # Safety
-/// getsockopt(2)'s contract.
-pub(crate) unsafe extern "C" fn getsockopt(
-    _: Ud,
-    fd: c_int,
-    level: c_int,
-    name: c_int,
-    value: *mut c_void,
-    len: *mut socklen_t,
-) -> c_int {
-    int(sockopt::get(fd, level, name).and_then(|bytes| {
-        // SAFETY: a length to read and write, or null.
-        let len = unsafe { len.as_mut() }.ok_or(Errno(libc::EFAULT))?;
-        let size = bytes.len().min(*len as usize);
-        // SAFETY: `*len` writable bytes.
-        unsafe { out(value, size)? }.copy_from_slice(&bytes[..size]);
-        *len = size as socklen_t;
-        Ok(0)
-    }))
-}
-
-unsafe extern "C" fn setsockopt(
-    _: Ud,
-    fd: c_int,
-    level: c_int,
-    name: c_int,
-    value: *const c_void,
-    len: socklen_t,
-) -> c_int {
-    // SAFETY: setsockopt(2)'s contract.
-    int(unsafe { given(value, len as usize) }
-        .and_then(|value| sockopt::set(fd, level, name, value))
-        .map(|()| 0))
 }
 
 /// Lets time pass until `look` finds something or `timeout` (milliseconds, negative: for ever) is over.
@@ -445,7 +137,7 @@ fn wait<T>(timeout: c_int, mut look: impl FnMut(&mut World) -> Option<T>) -> Opt
     found
 }
 
-unsafe extern "C" fn poll(_: Ud, fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int {
+unsafe fn poll_sockets(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int {
     if fds.is_null() && count > 0 {
         return int(Err(Errno(libc::EFAULT)));
     }
@@ -465,7 +157,7 @@ unsafe extern "C" fn poll(_: Ud, fds: *mut pollfd, count: nfds_t, timeout: c_int
     ready.unwrap_or(0) as c_int
 }
 
-unsafe extern "C" fn netdev_send(_: Ud, packet: *const c_void, len: size_t) -> c_int {
+unsafe fn packet_in(packet: *const c_void, len: size_t) -> c_int {
     // SAFETY: packetdrill.h: `len` bytes of a packet.
     let packet = unsafe { given(packet, len) };
     int(packet.and_then(|packet| {
@@ -476,7 +168,7 @@ unsafe extern "C" fn netdev_send(_: Ud, packet: *const c_void, len: size_t) -> c
     }))
 }
 
-unsafe extern "C" fn netdev_receive(_: Ud, buf: *mut c_void, count: *mut size_t, micros: *mut c_longlong) -> c_int {
+unsafe fn packet_out(buf: *mut c_void, count: *mut size_t, micros: *mut c_longlong) -> c_int {
     let sent = wait(-1, |world| {
         let (at, packet) = world.sent.pop_front()?;
         Some((world.unix_micros(at), packet))
@@ -494,7 +186,7 @@ unsafe extern "C" fn netdev_receive(_: Ud, buf: *mut c_void, count: *mut size_t,
     0
 }
 
-unsafe extern "C" fn usleep(_: Ud, micros: c_uint) -> c_int {
+unsafe fn sleep_micros(micros: c_uint) -> c_int {
     let guard = world::lock();
     if let Some(now) = guard.as_ref().map(World::now) {
         let end = now + Duration::from_micros(micros.into());
@@ -510,7 +202,7 @@ unsafe extern "C" fn usleep(_: Ud, micros: c_uint) -> c_int {
     0
 }
 
-unsafe extern "C" fn gettimeofday(_: Ud, tv: *mut timeval, _zone: *mut c_void) -> c_int {
+unsafe fn clock(tv: *mut timeval, _zone: *mut c_void) -> c_int {
     let micros = world::read_clock(world::lock());
     // SAFETY: gettimeofday(2)'s contract.
     if let Some(tv) = unsafe { tv.as_mut() } {
@@ -520,7 +212,7 @@ unsafe extern "C" fn gettimeofday(_: Ud, tv: *mut timeval, _zone: *mut c_void) -
     0
 }
 
-unsafe extern "C" fn epoll_create(_: Ud, size: c_int) -> c_int {
+unsafe fn epoll_open(size: c_int) -> c_int {
     if size <= 0 {
         return int(Err(Errno(libc::EINVAL)));
     }
@@ -536,7 +228,7 @@ fn epoll_of(epfd: c_int) -> Result<Arc<Mutex<Epoll>>> {
     })
 }
 
-unsafe extern "C" fn epoll_ctl(_: Ud, epfd: c_int, op: c_int, fd: c_int, event: *mut epoll_event) -> c_int {
+unsafe fn epoll_set(epfd: c_int, op: c_int, fd: c_int, event: *mut epoll_event) -> c_int {
     int(epoll_of(epfd).and_then(|epoll| {
         calls::now(|world| world.files.get(fd).map(|_| ()))?;
         let (events, data) = if event.is_null() {
@@ -554,7 +246,7 @@ unsafe extern "C" fn epoll_ctl(_: Ud, epfd: c_int, op: c_int, fd: c_int, event: 
     }))
 }
 
-unsafe extern "C" fn epoll_wait(_: Ud, epfd: c_int, events: *mut epoll_event, max: c_int, timeout: c_int) -> c_int {
+unsafe fn epoll_ready(epfd: c_int, events: *mut epoll_event, max: c_int, timeout: c_int) -> c_int {
     let epoll = match (epoll_of(epfd), max) {
         (Ok(epoll), 1..) if !events.is_null() => epoll,
         (Err(e), _) => return int(Err(e)),
@@ -581,7 +273,7 @@ unsafe extern "C" fn epoll_wait(_: Ud, epfd: c_int, events: *mut epoll_event, ma
     ready.len() as c_int
 }
 
-unsafe extern "C" fn pipe(_: Ud, fds: *mut c_int) -> c_int {
+unsafe fn pipe_open(fds: *mut c_int) -> c_int {
     let bytes = Arc::new(Mutex::new(VecDeque::new()));
     int(calls::now(|world| {
         let ends = [
@@ -594,8 +286,7 @@ unsafe extern "C" fn pipe(_: Ud, fds: *mut c_int) -> c_int {
     }))
 }
 
-unsafe extern "C" fn splice(
-    _: Ud,
+unsafe fn splice_bytes(
     from: c_int,
     _from_at: *mut loff_t,
     to: c_int,
@@ -604,26 +295,4 @@ unsafe extern "C" fn splice(
     _flags: c_uint,
 ) -> ssize_t {
     answer(calls::splice(from, to, len))
-}
-
-/// sendfile(2) from a real file to a socket of ours.
-///
-/// # Safety
-/// sendfile(2)'s contract.
-pub(crate) unsafe fn sendfile(to: c_int, from: c_int, at: *mut off_t, len: size_t) -> ssize_t {
-    let mut buf = vec![0u8; len.min(1 << 20)];
-    // SAFETY: the buffer is ours; the offset is valid or null.
-    let n = unsafe {
-        match at.as_mut() {
-            Some(at) => libc::pread(from, buf.as_mut_ptr().cast(), buf.len(), *at),
-            None => libc::read(from, buf.as_mut_ptr().cast(), buf.len()),
-        }
-    };
-    let Ok(n) = usize::try_from(n) else { return -1 };
-    let sent = calls::send(to, &buf[..n], 0);
-    // SAFETY: valid or null.
-    if let (Ok(sent), Some(at)) = (&sent, unsafe { at.as_mut() }) {
-        *at += *sent as off_t;
-    }
-    answer(sent)
 }

@@ -1,6 +1,6 @@
 //! What a preloaded library answers instead of the C library, for its own descriptors; the kernel gets the rest.
 
-use crate::{packetdrill, world};
+use crate::{abi, world};
 use libc::{c_int, c_void, off_t, size_t, socklen_t, ssize_t};
 
 fn ours(fd: c_int) -> bool {
@@ -21,7 +21,7 @@ pub unsafe extern "C" fn getsockopt(
 ) -> c_int {
     if ours(fd) {
         // SAFETY: passed on.
-        return unsafe { packetdrill::getsockopt(std::ptr::null_mut(), fd, level, name, value, len) };
+        return unsafe { abi::estab_getsockopt(fd, level, name, value, len) };
     }
     // SAFETY: passed on to the kernel.
     unsafe { libc::syscall(libc::SYS_getsockopt, fd, level, name, value, len) as c_int }
@@ -35,7 +35,7 @@ pub unsafe extern "C" fn getsockopt(
 pub unsafe extern "C" fn sendfile(to: c_int, from: c_int, at: *mut off_t, len: size_t) -> ssize_t {
     if ours(to) {
         // SAFETY: passed on.
-        return unsafe { packetdrill::sendfile(to, from, at, len) };
+        return unsafe { abi::estab_sendfile(to, from, at, len) };
     }
     // SAFETY: passed on to the kernel.
     unsafe { libc::syscall(libc::SYS_sendfile, to, from, at, len) as ssize_t }
