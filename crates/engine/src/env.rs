@@ -44,6 +44,8 @@ pub(crate) struct Env {
     pub(crate) fast_open: crate::tcp::fastopen::cache::Client,
     /// Connections that no application holds (`tcp_max_orphans`).
     pub(crate) orphans: u32,
+    /// No device takes anything: see [`crate::Stack::set_output_full`].
+    pub(crate) output_full: bool,
     /// Who listens to what happens.
     pub(crate) trace: Option<Box<dyn TraceSink + Send>>,
 }
@@ -67,6 +69,7 @@ impl Env {
             events: EventQueue::default(),
             challenges: Default::default(),
             orphans: 0,
+            output_full: false,
             trace: None,
         }
     }

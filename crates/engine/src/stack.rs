@@ -253,6 +253,13 @@ impl Stack {
         &self.env.sysctl
     }
 
+    /// The devices' queues are full and drop what comes (a qdisc does, on Linux), or no longer. Meanwhile nothing leaves a
+    /// connection: it takes that for congestion and tries again after half a second. Who only sends later needs no
+    /// more than to poll later.
+    pub fn set_output_full(&mut self, full: bool) {
+        self.env.output_full = full;
+    }
+
     /// The TIME_WAITs as text, for [`restore_timewaits`](Self::restore_timewaits) of a stack that takes over the same addresses: no
     /// old segment is then taken for a new one (RFC 9293 §3.4.3).
     pub fn save_timewaits(&mut self, now: Instant) -> String {

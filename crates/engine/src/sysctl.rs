@@ -48,6 +48,7 @@ sysctls! {
     "net.core.rmem_max" rmem_max: u32 = 4 << 20, "The most SO_RCVBUF may ask for.";
     "net.core.wmem_default" wmem_default: u32 = 212992, "Bytes of send buffer a UDP or echo socket begins with.";
     "net.core.wmem_max" wmem_max: u32 = 4 << 20, "The most SO_SNDBUF may ask for.";
+    "net.core.default_qdisc" default_qdisc: Qdisc = Qdisc::Fifo, "fq: new connections are paced; pfifo_fast: as fast as the window lets them.";
     "net.core.netdev_max_backlog" netdev_max_backlog: u32 = 1000, "Datagrams, stateless answers and looped packets that may wait to leave the stack.";
     // IP
     "net.ipv4.ip_local_port_range" ip_local_port_range: [u16; 2] = [32768, 60999], "First and last ephemeral port.";
@@ -274,6 +275,15 @@ pub struct FastOpenKeys {
     pub backup: Option<[u8; 16]>,
 }
 
+/// What becomes of packets between a connection and the device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Qdisc {
+    /// `pfifo_fast`: they leave in order, at once.
+    Fifo,
+    /// `fq`: each connection's leave at its pacing rate.
+    Fq,
+}
+
 /// How a knob's type takes a value and prints.
 trait Field {
     /// Takes a value that the kernel's handler took.
@@ -359,6 +369,24 @@ impl Field for CcName {
     }
     fn print(&self) -> String {
         self.as_str().to_string()
+    }
+}
+
+impl Field for Qdisc {
+    fn take(&mut self, value: Value<'_>) -> Result<(), &'static str> {
+        *self = match value {
+            Value::Text("fq") => Qdisc::Fq,
+            Value::Text("pfifo_fast") => Qdisc::Fifo,
+            _ => return Err("this stack has pfifo_fast, and fq, which paces"),
+        };
+        Ok(())
+    }
+    fn print(&self) -> String {
+        let name = match self {
+            Qdisc::Fifo => "pfifo_fast",
+            Qdisc::Fq => "fq",
+        };
+        name.to_string()
     }
 }
 

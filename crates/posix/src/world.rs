@@ -17,9 +17,10 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 /// Files in the folder of settings that are none: a stand-in for `ip tcp_metrics flush` makes the first, one for nstat
-/// reads the second.
+/// reads the second, one for `tc qdisc` writes the third.
 const FLUSH_METRICS: &str = "estab_flush_tcp_metrics";
 const COUNTERS: &str = "estab_counters";
+const QDISC: &str = "estab_qdisc";
 
 /// Seconds since 1970 when a virtual clock starts.
 const EPOCH: u64 = 1_600_000_000;
@@ -172,8 +173,27 @@ impl World {
         (EPOCH * 1_000_000 + at.micros()) as i64
     }
 
+    /// Takes the device's queueing discipline as `tc` was told it: fq paces, a fifo without room drops everything.
+    fn read_qdisc(&mut self) {
+        let Some(folder) = &self.sysctls else { return };
+        // Without the file nobody changed it.
+        let Ok(told) = std::fs::read_to_string(folder.join(QDISC)) else {
+            return;
+        };
+        let words: Vec<&str> = told.split_whitespace().collect();
+        let fq = if words.first() == Some(&"fq") {
+            "fq"
+        } else {
+            "pfifo_fast"
+        };
+        // Both are values that it takes.
+        let _ = self.stack.set_sysctl("net.core.default_qdisc", fq);
+        self.stack.set_output_full(words.ends_with(&["limit", "0"]));
+    }
+
     /// Takes the settings that changed in the folder that stands for /proc/sys/net/ipv4.
     pub(crate) fn read_sysctls(&mut self) {
+        self.read_qdisc();
         let Some(Ok(entries)) = self.sysctls.as_ref().map(std::fs::read_dir) else {
             return;
         };
@@ -182,6 +202,9 @@ impl World {
                 // Gone already: somebody else took it.
                 let _ = std::fs::remove_file(entry.path());
                 self.stack.flush_tcp_metrics();
+                continue;
+            }
+            if entry.file_name() == QDISC {
                 continue;
             }
             let name = format!("net.ipv4.{}", entry.file_name().to_string_lossy());
@@ -199,6 +222,7 @@ impl World {
 
     /// A packet arrives.
     pub(crate) fn arrive(&mut self, packet: &[u8]) {
+        self.read_qdisc();
         self.stack
             .handle_packet(self.now, self.iface, packet, RxMeta::default());
         self.settle();

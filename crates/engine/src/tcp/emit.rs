@@ -143,9 +143,6 @@ impl Conn {
         out.len = tx.len;
         out.gso = (tx.len > u32::from(tx.mss)).then_some(tx.mss);
         out.ect = tx.ect;
-        if tx.retransmit {
-            env.mib.inc(Counter::TcpRetransSegs);
-        }
         if tx.len > 0 && !tx.retransmit {
             self.rcv.on_data_sent(env.now);
         }

@@ -6,7 +6,7 @@ use crate::Instant;
 use crate::env::Env;
 use crate::tcp::snd::Sender;
 use crate::tcp::snd::queue::{Seg, Tags};
-use core::time::Duration;
+use crate::tcp::snd::rate::micros;
 use estab_proto::SeqNum;
 
 /// `tcp_recovery`: the reordering window never adapts.
@@ -59,7 +59,7 @@ impl Sender {
     pub(crate) fn rack_advance(&mut self, now: Instant, seg: &Seg, tags: Tags) {
         let rtt = now.since(seg.sent);
         // Too soon for the retransmission: the original was delivered.
-        if rtt < Duration::from_micros(u64::from(self.rtt.min())) && tags.any(Tags::ANY_RETRANS) {
+        if micros(now, seg.sent) < self.rtt.min() && tags.any(Tags::ANY_RETRANS) {
             return;
         }
         self.rack.advanced = true;

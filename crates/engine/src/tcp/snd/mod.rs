@@ -51,6 +51,7 @@ use super::loss::{CaState, prr::Prr, scoreboard::Scoreboard};
 use crate::SockError;
 use crate::drop::DropReason;
 use crate::env::Env;
+use crate::sysctl::Qdisc;
 use alloc::boxed::Box;
 use chrono::Chrono;
 use core::time::Duration;
@@ -280,8 +281,6 @@ pub(super) struct Flags {
     pub(super) paced: bool,
     /// Data waits for its time.
     pub(super) pacing_waits: bool,
-    /// The device takes nothing: see [`Sender::set_blocked`].
-    pub(super) blocked: bool,
 }
 
 /// The sending half of a connection.
@@ -379,6 +378,7 @@ impl Sender {
                 sack_ok: setup.sack_ok,
                 ts_ok: setup.ts_ok,
                 sndbuf_locked: setup.sndbuf.is_some(),
+                paced: env.sysctl.default_qdisc == Qdisc::Fq,
                 ..Flags::default()
             },
             queue: Lazy::default(),
@@ -435,13 +435,6 @@ impl Sender {
     /// when that changes, before `write`, `on_ack`, `push` or `on_timer` (Linux: `tcp_current_mss`).
     pub(crate) fn set_extra_options(&mut self, bytes: u8) {
         self.extra_options = bytes;
-    }
-
-    /// Our own device's queue is full (a qdisc that drops): until that ends, what would leave fails at once and is tried
-    /// again after half a second (Linux: `tcp_transmit_skb` fails with NET_XMIT_DROP).
-    #[allow(dead_code)] // Until devices tell.
-    pub(crate) fn set_blocked(&mut self, blocked: bool) {
-        self.flags.blocked = blocked;
     }
 
     /// TCP_NODELAY; turning it on pushes what Nagle held (Linux: `__tcp_sock_set_nodelay`).

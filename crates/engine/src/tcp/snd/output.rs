@@ -270,7 +270,7 @@ impl Sender {
     /// Puts the record at `position` on its way; false if the device takes nothing, which is congestion too
     /// (Linux: `tcp_transmit_skb` and what follows it for data).
     pub(super) fn send_record(&mut self, env: &mut Env, position: usize, kind: Kind) -> bool {
-        if self.flags.blocked {
+        if env.output_full {
             self.enter_cwr(env);
             return false;
         }
@@ -431,8 +431,8 @@ impl Sender {
         sum
     }
 
-    pub(super) fn queue_probe(&mut self, seq: SeqNum, urg_ptr: u16) {
-        if self.flags.blocked {
+    pub(super) fn queue_probe(&mut self, env: &Env, seq: SeqNum, urg_ptr: u16) {
+        if env.output_full {
             return;
         }
         let flags = if urg_ptr > 0 {

@@ -101,11 +101,11 @@ impl Sender {
             let ahead = self.urgent.since(self.una);
             if (1..=0xffff).contains(&ahead) {
                 env.mib.inc(counter);
-                self.queue_probe(self.una, ahead as u16);
+                self.queue_probe(env, self.una, ahead as u16);
             }
             env.mib.inc(counter);
-            self.queue_probe(self.una - 1, 0);
-            return !self.flags.blocked;
+            self.queue_probe(env, self.una - 1, 0);
+            return !env.output_full;
         };
         self.pushed_seq = self.pushed_seq.max(head.end());
         let room = end.since(head.seq);

@@ -193,7 +193,7 @@ impl Sender {
             self.enter_loss(env);
             self.retransmits = self.retransmits.saturating_add(1);
             self.troubles.rtos = self.troubles.rtos.saturating_add(1);
-            if !self.retransmit(env, 0, 1) && self.flags.blocked {
+            if !self.retransmit(env, 0, 1) && env.output_full {
                 self.set_timer(env, Pending::Rto, rto::RESOURCE_US, false);
                 return TimerOut::Nothing;
             }

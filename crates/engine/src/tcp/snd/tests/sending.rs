@@ -407,3 +407,22 @@ fn memory_pressure_stops_buffers_from_growing_and_exhaustion_leaves_one_record()
     poor.ack(taken.min(10_000) as u32 + 1);
     assert!(poor.snd.room() > 0);
 }
+
+#[test]
+fn default_qdisc_fq_paces_after_the_first_ten_segments() {
+    let rate = |qdisc| {
+        let mut host = Host::with(USUAL, |env| env.sysctl.set("net.core.default_qdisc", qdisc).unwrap());
+        host.write(100_000);
+        host.sent();
+        host.wait(100);
+        host.ack(10_001);
+        // What left with the ACK and in the 60 ms after it, at twice 20 segments per 100 ms.
+        let at_once = host.sent().len();
+        host.wait(60);
+        (at_once, host.sent().len(), host.snd.packets_out())
+    };
+    assert_eq!(rate("pfifo_fast"), (10, 0, 20));
+    let (at_once, later, _) = rate("fq");
+    assert_eq!(at_once, 1);
+    assert!((6..10).contains(&later), "{later}");
+}

@@ -220,7 +220,7 @@ fn an_unreachable_takes_one_backoff_step_back() {
 #[test]
 fn a_device_that_takes_nothing_is_tried_every_half_second() {
     let mut host = Host::new();
-    host.snd.set_blocked(true);
+    host.env.output_full = true;
     host.write(1000);
     assert!(host.sent().is_empty());
     for _ in 0..4 {
@@ -229,7 +229,7 @@ fn a_device_that_takes_nothing_is_tried_every_half_second() {
     }
     let at = host.now_ms();
     assert_eq!((at - 300) % 500, 0, "{at}");
-    host.snd.set_blocked(false);
+    host.env.output_full = false;
     let (next, sent) = host.next();
     assert_eq!((next - at, sent.as_str()), (500, "P. 1:1001(1000)"));
 }
