@@ -36,6 +36,8 @@ pub struct Setup {
 impl Setup {
     /// Bytes of buffer that small conversations need.
     pub const SMALL: usize = 2048;
+    /// How many may wait for accept, or half open, unless more must.
+    pub const BACKLOG: usize = 1024;
 
     /// For many small conversations.
     pub fn small(hold: usize) -> Setup {
@@ -44,7 +46,7 @@ impl Setup {
             ports: 1 + (hold / 4000) as u16,
             buffer: Setup::SMALL,
             hold,
-            backlog: 1024,
+            backlog: Setup::BACKLOG,
         }
     }
 }
@@ -77,6 +79,16 @@ pub trait Ends: Sized {
 
     /// How long TIME_WAIT lasts; `None` where time can't be made to pass.
     fn time_wait(&self) -> Option<Duration>;
+
+    /// How many connections there can be.
+    fn most(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// Bytes of memory that grow with what is held.
+    fn memory(&self) -> u64 {
+        peers_common::rss()
+    }
 
     /// Gives the server foreign packets, and carries what it answers; answers to foreign addresses are lost.
     fn inject(&mut self, packets: &[Packet]) -> Result<()>;
@@ -186,6 +198,12 @@ impl Queue {
         let at = (self.head + self.len) % self.slots.len();
         self.slots[at].len = len;
         self.len += 1;
+    }
+
+    /// The oldest packet.
+    pub fn front(&self) -> Option<&[u8]> {
+        let slot = &self.slots[self.head];
+        (!self.is_empty()).then(|| &slot.data[..slot.len])
     }
 
     /// The oldest packet, which leaves the queue.

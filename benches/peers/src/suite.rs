@@ -30,11 +30,11 @@ pub const WORKS: [(&str, &[u64], &[u64]); 7] = [
         &[1, 100, 1000, 10_000],
     ),
     // SYNs.
-    ("flood", &[1_000_000], &[200_000]),
+    ("flood", &[1_000_000], &[100_000]),
     // Connections, half-open connections, TIME_WAITs.
-    ("idle", &[10_000], &[2000]),
-    ("halfopen", &[10_000], &[2000]),
-    ("timewait", &[10_000], &[2000]),
+    ("idle", &[10_000], &[5000]),
+    ("halfopen", &[10_000], &[5000]),
+    ("timewait", &[10_000], &[5000]),
 ];
 
 /// What to compare.

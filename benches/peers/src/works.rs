@@ -1,8 +1,8 @@
 //! The works, each the same for all subjects that are two [`Ends`].
 
-use crate::ends::{End, Ends, PORT, Packet, Setup, syn};
+use crate::ends::{End, Ends, Packet, Setup, syn};
 use anyhow::{Context, Result, bail, ensure};
-use peers_common::{Plan, Sample, cpu_time, rss};
+use peers_common::{Plan, Sample, cpu_time};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -132,7 +132,9 @@ fn conn<E: Ends>(held: u64, plan: &Plan) -> Result<Vec<Sample>> {
 fn rr<E: Ends>(n: u64, plan: &Plan) -> Result<Vec<Sample>> {
     let mut ends = E::new(Setup::small(n as usize))?;
     let mut conns = Vec::new();
-    for i in 0..n {
+    let most = ends.most();
+    ensure!(most >= n / 10 * 9, "there can be {most} connections");
+    for i in 0..n.min(most) {
         let conn = ends.open().with_context(|| format!("with {i} connections open"))?;
         conns.push(conn);
         ends.pass(Duration::from_micros(1))?;
@@ -146,7 +148,12 @@ fn rr<E: Ends>(n: u64, plan: &Plan) -> Result<Vec<Sample>> {
         exchange(&mut ends, conn)?;
         ends.pass(Duration::from_micros(1))
     })?;
-    Ok(vec![Sample::of("rr", n, "ns", ns)])
+    let sample = Sample::of("rr", n, "ns", ns);
+    Ok(vec![if most < n {
+        sample.noted(format!("with {most}, the most there can be"))
+    } else {
+        sample
+    }])
 }
 
 /// SYNs from everywhere, 100,000 a second, while 100 honest clients connect and exchange 64 bytes each way. Nanoseconds per
@@ -200,39 +207,45 @@ fn flood<E: Ends>(syns: u64, plan: &Plan) -> Result<Vec<Sample>> {
 }
 
 /// Growth of resident memory for each of `n`: idle connections (each of their two ends), half-open ones, TIME_WAITs.
-fn memory<E: Ends>(what: &str, n: u64) -> Result<Vec<Sample>> {
+fn memory<E: Ends>(what: &str, point: u64) -> Result<Vec<Sample>> {
     let mut ends = E::new(Setup {
-        backlog: n as usize + 1000,
-        ..Setup::small(n as usize)
+        backlog: point as usize + Setup::BACKLOG,
+        ..Setup::small(point as usize)
     })?;
-    let mut kept = Vec::with_capacity(n as usize);
-    let mut add = |count: u64| -> Result<()> {
+    let n = if what == "idle" {
+        point.min(ends.most() - 100)
+    } else {
+        point
+    };
+    let mut kept = Vec::with_capacity(n as usize + 100);
+    let mut add = |ends: &mut E, count: u64| -> Result<()> {
         for i in 0..count {
             match what {
                 "idle" => {
                     let conn = ends.open()?;
-                    exchange(&mut ends, conn)?;
+                    exchange(ends, conn)?;
                     kept.push(conn);
                     ends.pass(Duration::from_micros(1))?;
                 }
-                "timewait" => whole(&mut ends)?,
+                "timewait" => whole(ends)?,
                 _ => {
                     let from = Ipv4Addr::from(0x0b00_0000 + (count + i) as u32);
-                    ends.inject(&[syn(from, 4000 + PORT, i as u32)])?;
+                    ends.inject(&[syn(from, 4000, i as u32)])?;
                 }
             }
         }
         Ok(())
     };
-    add(100)?;
-    let before = rss();
-    add(n)?;
+    add(&mut ends, 100)?;
+    let before = ends.memory();
+    add(&mut ends, n)?;
     let each = if what == "idle" { 2 * n } else { n };
+    let growth = ends.memory().saturating_sub(before);
     Ok(vec![Sample::of(
         what,
-        n,
+        point,
         "bytes",
-        vec![rss().saturating_sub(before) as f64 / each as f64],
+        vec![growth as f64 / each as f64],
     )])
 }
 
