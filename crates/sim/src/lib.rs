@@ -6,7 +6,9 @@
 #[cfg(target_os = "linux")]
 mod bridge;
 mod link;
+mod net;
 
 #[cfg(target_os = "linux")]
 pub use bridge::{Bridge, Port};
 pub use link::{Fate, Link, LinkConfig, LinkStats};
+pub use net::{Harmed, Host, Net};

@@ -50,6 +50,8 @@ impl Default for LinkConfig {
 pub enum Fate {
     /// It will arrive.
     Carried,
+    /// It will arrive with a bit flipped.
+    Corrupted,
     /// It was lost at random or in a blackout.
     Lost,
     /// The buffer was full.
@@ -119,10 +121,12 @@ impl Link {
             return Fate::Lost;
         }
         let mut packet = packet.to_vec();
+        let mut fate = Fate::Carried;
         if corrupt < self.config.corrupt && !packet.is_empty() {
             let bit = self.rng.next_u64() as usize % (packet.len() * 8);
             packet[bit / 8] ^= 1 << (bit % 8);
             self.stats.corrupted += 1;
+            fate = Fate::Corrupted;
         }
         let arrival = if reorder < self.config.reorder {
             self.stats.reordered += 1;
@@ -136,7 +140,12 @@ impl Link {
                 .insert((arrival, self.stats.offered * 2 + 1), packet.clone());
         }
         self.travelling.insert((arrival, self.stats.offered * 2), packet);
-        Fate::Carried
+        fate
+    }
+
+    /// Behaves as `config` says from now on; its seed is the old one. What travels is not touched.
+    pub fn set(&mut self, config: LinkConfig) {
+        self.config = config;
     }
 
     /// The next packet that has arrived by `now`.
