@@ -3,8 +3,12 @@
 
 use crate::calls::{self, Errno, Result};
 use crate::memory::{answer, given, int, out, pieces};
-use crate::{addr, sockopt};
-use libc::{c_int, c_long, c_uint, c_ulong, c_void, iovec, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t};
+use crate::{addr, live, sockopt};
+use libc::{
+    c_char, c_int, c_long, c_uint, c_ulong, c_void, iovec, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t,
+};
+use std::ffi::CStr;
+use std::net::SocketAddr;
 
 /// Where a message goes: an address and its length, as the caller gave them.
 type Target = (*const sockaddr, socklen_t);
@@ -15,11 +19,11 @@ const NOWHERE: Target = (std::ptr::null(), 0);
 ///
 /// # Safety
 /// As [`pieces`]; each piece is writable.
-unsafe fn scatter(fd: c_int, iov: *const iovec, count: usize, flags: c_int) -> Result<usize> {
+unsafe fn scatter(fd: c_int, iov: *const iovec, count: usize, flags: c_int) -> Result<(usize, Option<SocketAddr>)> {
     // SAFETY: passed on from the caller.
     let pieces = unsafe { pieces(iov, count)? };
     let mut buf = vec![0; pieces.iter().map(|piece| piece.iov_len).sum()];
-    let (n, _) = calls::recv(fd, &mut buf, flags)?;
+    let (n, from) = calls::recv(fd, &mut buf, flags)?;
     let mut rest = &buf[..n.min(buf.len())];
     for piece in pieces {
         // SAFETY: each piece is writable, by the caller's promise.
@@ -28,7 +32,7 @@ unsafe fn scatter(fd: c_int, iov: *const iovec, count: usize, flags: c_int) -> R
         room[..part].copy_from_slice(&rest[..part]);
         rest = &rest[part..];
     }
-    Ok(n)
+    Ok((n, from))
 }
 
 /// Sends the pieces of `iov` as one.
@@ -46,13 +50,18 @@ unsafe fn gather(fd: c_int, iov: *const iovec, count: usize, flags: c_int, to: T
     unsafe { send_to(fd, &data, flags, to) }
 }
 
-/// Sends `data`; with MSG_FASTOPEN the address counts.
+/// Sends `data`; of a stream the address counts with MSG_FASTOPEN only.
 ///
 /// # Safety
 /// The address is null or as long as its length says.
 unsafe fn send_to(fd: c_int, data: &[u8], flags: c_int, (addr, len): Target) -> Result<usize> {
     if flags & libc::MSG_FASTOPEN == 0 {
-        return calls::send(fd, data, flags);
+        // A connected stream has no use for an address (Linux: `tcp_sendmsg_locked`).
+        if addr.is_null() || calls::now(|world| world.files.socket(fd))?.stream {
+            return calls::send(fd, data, flags);
+        }
+        // SAFETY: passed on from the caller.
+        return calls::send_datagram(fd, data, unsafe { addr::read(addr, len)? }, flags);
     }
     if addr.is_null() {
         return calls::send_fast_open(fd, None, data, flags);
@@ -64,6 +73,38 @@ unsafe fn send_to(fd: c_int, data: &[u8], flags: c_int, (addr, len): Target) -> 
         Err(Errno(libc::EAFNOSUPPORT)) => Err(Errno(libc::EOPNOTSUPP)),
         Err(e) => Err(e),
     }
+}
+
+/// The family in which a socket's addresses are told.
+fn domain_of(fd: c_int) -> c_int {
+    calls::now(|world| world.files.socket(fd)).map_or(libc::AF_INET, |socket| socket.domain)
+}
+
+/// Starts this process's stack over a TUN that exists or that the caller may make, as `config` says: `tun=NAME
+/// local=ADDR/PREFIX gateway=ADDR mtu=N`, and settings by Linux's names (`net.ipv4.tcp_fin_timeout=30`), with spaces between;
+/// `local` and `gateway` may be repeated. Then the calls below make and use its sockets; select(2), poll(2) and epoll(7) work
+/// on their descriptors as on the kernel's.
+///
+/// Returns 0, or -1 with EINVAL and what was wrong in `error` (a string of up to `error_len` bytes; may be null).
+///
+/// # Safety
+/// `config` is a C string; `error` is null or has room for `error_len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn estab_start(config: *const c_char, error: *mut c_char, error_len: size_t) -> c_int {
+    // SAFETY: a C string or null.
+    let config = match unsafe { config.as_ref() } {
+        // SAFETY: not null, and so a C string, by the caller's promise.
+        Some(config) => unsafe { CStr::from_ptr(config) }.to_string_lossy(),
+        None => return int(Err(Errno(libc::EFAULT))),
+    };
+    let Err(wrong) = live::start(&config) else { return 0 };
+    // SAFETY: room for `error_len` bytes, or null.
+    if let Ok([room @ .., end]) = unsafe { out(error.cast(), error_len) } {
+        let len = wrong.len().min(room.len());
+        room[..len].copy_from_slice(&wrong.as_bytes()[..len]);
+        *room.get_mut(len).unwrap_or(end) = 0;
+    }
+    int(Err(Errno(libc::EINVAL)))
 }
 
 /// socket(2): AF_INET or AF_INET6, SOCK_STREAM or SOCK_DGRAM, with SOCK_NONBLOCK and SOCK_CLOEXEC.
@@ -102,10 +143,46 @@ pub unsafe extern "C" fn estab_listen(fd: c_int, backlog: c_int) -> c_int {
 /// accept(2)'s contract.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn estab_accept(fd: c_int, from: *mut sockaddr, len: *mut socklen_t) -> c_int {
-    int(calls::accept(fd).map(|(fd, peer, domain)| {
-        // SAFETY: accept(2)'s contract.
+    // SAFETY: accept(2)'s contract.
+    unsafe { estab_accept4(fd, from, len, 0) }
+}
+
+/// accept4(2).
+///
+/// # Safety
+/// accept4(2)'s contract.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn estab_accept4(fd: c_int, from: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int {
+    int(calls::accept(fd, flags).map(|(fd, peer, domain)| {
+        // SAFETY: accept4(2)'s contract.
         unsafe { addr::write(peer, domain, from, len) };
         fd
+    }))
+}
+
+/// getsockname(2).
+///
+/// # Safety
+/// getsockname(2)'s contract.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn estab_getsockname(fd: c_int, local: *mut sockaddr, len: *mut socklen_t) -> c_int {
+    int(calls::local(fd).map(|(addr, domain)| {
+        // SAFETY: getsockname(2)'s contract.
+        unsafe { addr::write(addr, domain, local, len) };
+        0
+    }))
+}
+
+/// getpeername(2).
+///
+/// # Safety
+/// getpeername(2)'s contract.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn estab_getpeername(fd: c_int, peer: *mut sockaddr, len: *mut socklen_t) -> c_int {
+    int(calls::peer(fd).map(|(addr, domain)| {
+        // SAFETY: getpeername(2)'s contract.
+        unsafe { addr::write(addr, domain, peer, len) };
+        0
     }))
 }
 
@@ -156,7 +233,7 @@ pub unsafe extern "C" fn estab_read(fd: c_int, buf: *mut c_void, len: size_t) ->
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn estab_readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
     // SAFETY: readv(2)'s contract.
-    answer(unsafe { scatter(fd, iov, count.max(0) as usize, 0) })
+    answer(unsafe { scatter(fd, iov, count.max(0) as usize, 0) }.map(|(n, _)| n))
 }
 
 /// recv(2).
@@ -191,7 +268,7 @@ pub unsafe extern "C" fn estab_recvfrom(
     answer(received.map(|(n, source)| {
         if let Some(source) = source {
             // SAFETY: recvfrom(2)'s contract.
-            unsafe { addr::write(source, libc::AF_INET, from, from_len) };
+            unsafe { addr::write(source, domain_of(fd), from, from_len) };
         }
         n
     }))
@@ -207,7 +284,12 @@ pub unsafe extern "C" fn estab_recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int
         // SAFETY: recvmsg(2)'s contract: a valid header or null.
         let msg = unsafe { msg.as_mut() }.ok_or(Errno(libc::EFAULT))?;
         // SAFETY: the header's vectors are valid and writable.
-        let n = unsafe { scatter(fd, msg.msg_iov, msg.msg_iovlen, flags)? };
+        let (n, from) = unsafe { scatter(fd, msg.msg_iov, msg.msg_iovlen, flags)? };
+        match from {
+            // SAFETY: the header's name holds msg_namelen bytes, or is null.
+            Some(from) => unsafe { addr::write(from, domain_of(fd), msg.msg_name.cast(), &mut msg.msg_namelen) },
+            None => msg.msg_namelen = 0,
+        }
         msg.msg_flags = 0;
         let wants_inq = calls::now(|world| world.files.socket(fd)).is_ok_and(|socket| socket.inq);
         msg.msg_controllen = if wants_inq {

@@ -33,19 +33,45 @@ pub(crate) fn on<T>(fd: i32, call: impl FnOnce(&mut Sock<'_>) -> estab_engine::R
     now(|world| {
         let id = world.files.socket(fd)?.id;
         let now = world.now();
-        Ok(call(&mut world.stack.sock(now, id)?)?)
+        let result = call(&mut world.stack.sock(now, id)?);
+        world.show(id, false);
+        Ok(result?)
     })
 }
 
+/// What a call that waits waits for: its patience is SO_RCVTIMEO or SO_SNDTIMEO.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// None: EAGAIN at once.
+    None,
+    Receive,
+    Send,
+}
+
+impl Patience {
+    fn unless(self, dont_wait: bool) -> Patience {
+        if dont_wait { Patience::None } else { self }
+    }
+}
+
 /// One call that waits while it gives EAGAIN, unless the socket or the caller says not to.
-fn waiting<T>(fd: i32, dont_wait: bool, mut call: impl FnMut(&mut World, Socket) -> Result<T>) -> Result<T> {
+fn waiting<T>(fd: i32, patience: Patience, mut call: impl FnMut(&mut World, Socket) -> Result<T>) -> Result<T> {
     let mut guard: Guard = world::lock();
+    let began = guard.as_ref().map(World::now);
     loop {
         let world = guard.as_mut().ok_or(Errno(libc::EBADF))?;
         let socket = world.files.socket(fd)?;
         let result = call(world, socket);
+        world.show(socket.id, false);
         world.settle();
-        if result.as_ref().err() != Some(&Errno(libc::EAGAIN)) || dont_wait || socket.nonblocking {
+        let most = match patience {
+            Patience::Receive => socket.recv_timeout,
+            Patience::Send => socket.send_timeout,
+            Patience::None => None,
+        };
+        let until = most.zip(began).map(|(most, began)| began + most);
+        let over = patience == Patience::None || socket.nonblocking || until.is_some_and(|until| world.now() >= until);
+        if result.as_ref().err() != Some(&Errno(libc::EAGAIN)) || over {
             // A thread that slept lets time go on by reading the clock; any other shows what it did right away.
             if result.is_ok() {
                 drop(world::let_others_see_unless_returning(guard));
@@ -53,7 +79,7 @@ fn waiting<T>(fd: i32, dont_wait: bool, mut call: impl FnMut(&mut World, Socket)
             return result;
         }
         world::not_yet(world);
-        guard = world::sleep(guard);
+        guard = world::sleep(guard, until);
     }
 }
 
@@ -71,13 +97,16 @@ pub(crate) fn socket(domain: i32, kind: i32, protocol: i32) -> Result<i32> {
     };
     now(|world| {
         world.read_sysctls();
-        let id = world.stack.socket(family, of)?;
-        world.files.add(File::Socket(Socket {
-            id,
+        let socket = Socket {
+            id: world.stack.socket(family, of)?,
             domain,
+            stream: of == Kind::Stream,
             nonblocking,
             inq: false,
-        }))
+            recv_timeout: None,
+            send_timeout: None,
+        };
+        world.open(socket, kind & libc::SOCK_CLOEXEC != 0)
     })
 }
 
@@ -101,21 +130,26 @@ pub(crate) fn listen(fd: i32, backlog: i32) -> Result<()> {
 }
 
 pub(crate) fn connect(fd: i32, addr: SocketAddr) -> Result<()> {
-    let nonblocking = now(|world| {
+    let socket = now(|world| {
         let socket = world.files.socket(fd)?;
         let now = world.now();
         world.stack.sock(now, socket.id)?.connect(unmapped(addr))?;
-        Ok(socket.nonblocking)
+        world.show(socket.id, false);
+        Ok(socket)
     })?;
+    if !socket.stream {
+        return Ok(());
+    }
     match connected(fd, addr) {
-        Err(Errno(libc::EAGAIN)) if nonblocking => Err(Errno(libc::EINPROGRESS)),
+        // Not blocking, or SO_SNDTIMEO over.
+        Err(Errno(libc::EAGAIN)) => Err(Errno(libc::EINPROGRESS)),
         other => other,
     }
 }
 
 /// Waits for an open that is under way.
 fn connected(fd: i32, addr: SocketAddr) -> Result<()> {
-    waiting(fd, false, |world, socket| {
+    waiting(fd, Patience::Send, |world, socket| {
         let now = world.now();
         let mut sock = world.stack.sock(now, socket.id)?;
         let level = sock.readiness();
@@ -166,19 +200,44 @@ pub(crate) fn send_fast_open(fd: i32, to: Option<SocketAddr>, data: &[u8], flags
     }
 }
 
-pub(crate) fn accept(fd: i32) -> Result<(i32, SocketAddr, i32)> {
-    waiting(fd, false, |world, listener| {
+/// accept4(2): the descriptor, the peer, and the family in which its address is told.
+pub(crate) fn accept(fd: i32, flags: i32) -> Result<(i32, SocketAddr, i32)> {
+    if flags & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != 0 {
+        return Err(Errno(libc::EINVAL));
+    }
+    waiting(fd, Patience::Receive, |world, listener| {
         let now = world.now();
         let (id, peer) = world.stack.sock(now, listener.id)?.accept()?;
-        let domain = listener.domain;
-        let fd = world.files.add(File::Socket(Socket {
+        let nonblocking = flags & libc::SOCK_NONBLOCK != 0;
+        let socket = Socket {
             id,
-            domain,
-            nonblocking: false,
-            inq: listener.inq,
-        }))?;
-        Ok((fd, peer, domain))
+            nonblocking,
+            ..listener
+        };
+        let fd = world.open(socket, flags & libc::SOCK_CLOEXEC != 0)?;
+        Ok((fd, peer, listener.domain))
     })
+}
+
+/// getsockname(2): the address, and the family in which it is told.
+pub(crate) fn local(fd: i32) -> Result<(SocketAddr, i32)> {
+    Ok((
+        on(fd, |sock| sock.local_addr())?,
+        now(|world| world.files.socket(fd))?.domain,
+    ))
+}
+
+/// getpeername(2): the address, and the family in which it is told.
+pub(crate) fn peer(fd: i32) -> Result<(SocketAddr, i32)> {
+    Ok((
+        on(fd, |sock| sock.peer_addr())?,
+        now(|world| world.files.socket(fd))?.domain,
+    ))
+}
+
+/// dup(2) was called: `copy` names what `fd` does.
+pub(crate) fn duplicate(fd: i32, copy: i32) -> Result<()> {
+    now(|world| world.files.duplicate(fd, copy))
 }
 
 fn recv_flags(flags: i32) -> RecvFlags {
@@ -194,10 +253,16 @@ pub(crate) fn recv(fd: i32, buf: &mut [u8], flags: i32) -> Result<(usize, Option
     if flags & libc::MSG_ERRQUEUE != 0 {
         return Err(Errno(libc::EAGAIN));
     }
-    waiting(fd, flags & libc::MSG_DONTWAIT != 0, |world, socket| {
+    let patience = Patience::Receive.unless(flags & libc::MSG_DONTWAIT != 0);
+    waiting(fd, patience, |world, socket| {
         let now = world.now();
         let mut sock = world.stack.sock(now, socket.id)?;
-        Ok((sock.recv(buf, recv_flags(flags))?, None))
+        // Only a stream can be peeked into without losing where a datagram came from.
+        if socket.stream || flags & libc::MSG_PEEK != 0 {
+            return Ok((sock.recv(buf, recv_flags(flags))?, None));
+        }
+        let (n, from, _) = sock.recv_from(buf)?;
+        Ok((n, Some(from)))
     })
 }
 
@@ -226,7 +291,7 @@ pub(crate) fn send(fd: i32, data: &[u8], flags: i32) -> Result<usize> {
     }
     let dont_wait = flags & libc::MSG_DONTWAIT != 0;
     let (mut taken, mut waited) = (0, false);
-    let result = waiting(fd, dont_wait, |world, socket| {
+    let result = waiting(fd, Patience::Send.unless(dont_wait), |world, socket| {
         let now = world.now();
         let how = send_flags(flags, !dont_wait && !socket.nonblocking);
         let mut sock = world.stack.sock(now, socket.id)?;
@@ -252,6 +317,15 @@ pub(crate) fn send(fd: i32, data: &[u8], flags: i32) -> Result<usize> {
     }
 }
 
+/// sendto(2) of a datagram.
+pub(crate) fn send_datagram(fd: i32, data: &[u8], to: SocketAddr, flags: i32) -> Result<usize> {
+    let patience = Patience::Send.unless(flags & libc::MSG_DONTWAIT != 0);
+    waiting(fd, patience, |world, socket| {
+        let now = world.now();
+        Ok(world.stack.sock(now, socket.id)?.send_to(data, None, unmapped(to))?)
+    })
+}
+
 pub(crate) fn shutdown(fd: i32, how: i32) -> Result<()> {
     let how = match how {
         libc::SHUT_RD => Shutdown::Read,
@@ -265,9 +339,9 @@ pub(crate) fn shutdown(fd: i32, how: i32) -> Result<()> {
 pub(crate) fn close(fd: i32) -> Result<()> {
     now(|world| {
         world.epoll_forget(fd);
-        if let File::Socket(socket) = world.files.remove(fd)? {
+        if let Some(id) = world.files.remove(fd)? {
             let now = world.now();
-            world.stack.sock(now, socket.id)?.close();
+            world.stack.sock(now, id)?.close();
         }
         Ok(())
     })

@@ -89,8 +89,8 @@ impl Epoll {
 /// What `fd` is ready for, as poll's and epoll's bits (they are the same numbers).
 pub(crate) fn level(world: &mut World, fd: i32) -> u32 {
     match world.files.get(fd) {
-        Ok(File::Socket(socket)) => {
-            let (id, now) = (socket.id, world.now());
+        Ok(File::Socket(id)) => {
+            let (id, now) = (*id, world.now());
             world
                 .stack
                 .sock(now, id)

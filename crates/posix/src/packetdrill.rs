@@ -126,7 +126,7 @@ fn wait<T>(timeout: c_int, mut look: impl FnMut(&mut World) -> Option<T>) -> Opt
             }
             world.wake_at(now + patience);
             world::not_yet(world);
-            guard = world::sleep(guard);
+            guard = world::sleep(guard, None);
         }
     }
     let guard = world::advance(guard, now + patience, |world| {

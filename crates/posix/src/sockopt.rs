@@ -2,6 +2,7 @@
 
 use crate::calls::{self, Errno, Result};
 use crate::tcp_info;
+use estab_engine::proto::State;
 use estab_engine::proto::diag::CcName;
 use estab_engine::{FastOpenKeys, SockOption as O};
 use std::time::Duration;
@@ -82,6 +83,26 @@ fn as_integer(option: O) -> i32 {
     }
 }
 
+/// SO_RCVTIMEO and SO_SNDTIMEO: `struct timeval`, of which 0 is for ever (Linux: `sock_set_timeout`).
+fn timeval(value: &[u8]) -> Result<Option<Duration>> {
+    let word = |at: usize| {
+        value
+            .get(at..at + 8)
+            .and_then(|b| b.try_into().ok())
+            .map(i64::from_ne_bytes)
+    };
+    let (Some(seconds), Some(micros)) = (word(0), word(8)) else {
+        return Err(Errno(libc::EINVAL));
+    };
+    if !(0..1_000_000).contains(&micros) {
+        return Err(Errno(libc::EDOM));
+    }
+    let whole = Duration::from_secs(seconds.max(0) as u64);
+    let time = whole + Duration::from_micros(if seconds < 0 { 0 } else { micros as u64 });
+    // A negative time doesn't wait at all.
+    Ok((!time.is_zero() || seconds < 0).then_some(time))
+}
+
 /// setsockopt(2); `value` is the option's bytes.
 pub(crate) fn set(fd: i32, level: i32, name: i32, value: &[u8]) -> Result<()> {
     let word = |at: usize| {
@@ -115,6 +136,17 @@ pub(crate) fn set(fd: i32, level: i32, name: i32, value: &[u8]) -> Result<()> {
             };
             let time = (on != 0).then(|| Duration::from_secs(seconds.max(0) as u64));
             return calls::set(fd, O::Linger(time));
+        }
+        (libc::SOL_SOCKET, libc::SO_RCVTIMEO | libc::SO_SNDTIMEO) => {
+            let timeout = timeval(value)?;
+            return calls::now(|world| {
+                let socket = world.files.socket_mut(fd)?;
+                match name {
+                    libc::SO_RCVTIMEO => socket.recv_timeout = timeout,
+                    _ => socket.send_timeout = timeout,
+                }
+                Ok(())
+            });
         }
         _ => {}
     }
@@ -174,7 +206,7 @@ pub(crate) fn get(fd: i32, level: i32, name: i32) -> Result<Vec<u8>> {
             return bytes(calls::on(fd, |sock| Ok(sock.take_error().map_or(0, |e| e.errno())))?);
         }
         (libc::SOL_SOCKET, libc::SO_TYPE) => {
-            let stream = calls::on(fd, |sock| Ok(sock.info().is_ok()))?;
+            let stream = calls::now(|world| world.files.socket(fd))?.stream;
             return bytes(if stream { libc::SOCK_STREAM } else { libc::SOCK_DGRAM });
         }
         (libc::SOL_SOCKET, libc::SO_LINGER) => {
@@ -183,6 +215,25 @@ pub(crate) fn get(fd: i32, level: i32, name: i32) -> Result<Vec<u8>> {
             };
             let words = [i32::from(time.is_some()), time.map_or(0, |d| d.as_secs() as i32)];
             return Ok(words.iter().flat_map(|w| w.to_ne_bytes()).collect());
+        }
+        (libc::SOL_SOCKET, libc::SO_RCVTIMEO | libc::SO_SNDTIMEO) => {
+            let socket = calls::now(|world| world.files.socket(fd))?;
+            let timeout = match name {
+                libc::SO_RCVTIMEO => socket.recv_timeout,
+                _ => socket.send_timeout,
+            };
+            let timeout = timeout.unwrap_or_default();
+            let words = [timeout.as_secs() as i64, timeout.subsec_micros().into()];
+            return Ok(words.iter().flat_map(|w| w.to_ne_bytes()).collect());
+        }
+        (libc::SOL_SOCKET, libc::SO_DOMAIN) => return bytes(calls::now(|world| world.files.socket(fd))?.domain),
+        (libc::SOL_SOCKET, libc::SO_PROTOCOL) => {
+            let stream = calls::now(|world| world.files.socket(fd))?.stream;
+            return bytes(if stream { libc::IPPROTO_TCP } else { libc::IPPROTO_UDP });
+        }
+        (libc::SOL_SOCKET, libc::SO_ACCEPTCONN) => {
+            let listens = calls::on(fd, |sock| Ok(sock.state() == State::Listen))?;
+            return bytes(i32::from(listens));
         }
         (libc::SOL_SOCKET, SO_MEMINFO) => {
             let (queued_in, queued_out) = calls::on(fd, |sock| Ok((sock.recv_queued(), sock.send_queued())))?;

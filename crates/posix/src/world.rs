@@ -1,13 +1,16 @@
-//! One stack on a virtual clock: time passes only when a caller waits, packets leave into a queue with the time at
-//! which they left.
+//! The process's stack, its clock and its packets. Live (see [`live`](crate::live)) the clock is the real one and packets go
+//! through a TUN. For packetdrill the clock is virtual: time passes only when a caller waits, and packets leave into a queue
+//! with the time at which they left.
 //!
-//! A second thread may block in a call (packetdrill's `0.1...0.2 read(…)`). It sleeps on a condition variable until
+//! On the virtual clock a second thread may block in a call (packetdrill's `0.1...0.2 read(…)`). It sleeps on a condition variable until
 //! something happened, and when its wait is over, time stands still until that thread has read the clock, so that it
 //! sees the moment at which it woke.
 
 use crate::epoll::Epoll;
-use crate::fd::Files;
-use estab_engine::{Config, Event, IfaceConfig, IfaceId, Instant, Medium, RxMeta, Stack};
+use crate::fd::{Files, Socket};
+use crate::live::Live;
+use crate::mirror::Mirror;
+use estab_engine::{Config, Event, IfaceConfig, IfaceId, Instant, Medium, RxMeta, SocketId, Stack};
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -15,6 +18,8 @@ use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 use std::time::Duration;
+
+use crate::calls::Result;
 
 /// Files in the folder of settings that are none: a stand-in for `ip tcp_metrics flush` makes the first, one for nstat
 /// reads the second, one for `tc qdisc` writes the third.
@@ -66,7 +71,9 @@ pub(crate) struct World {
     pub(crate) stack: Stack,
     pub(crate) files: Files,
     now: Instant,
-    iface: IfaceId,
+    pub(crate) iface: IfaceId,
+    /// The TUN and the real clock, if they are what this stack is on.
+    pub(crate) live: Option<Live>,
     /// Packets that left, and when.
     pub(crate) sent: VecDeque<(Instant, Vec<u8>)>,
     sysctls: Option<PathBuf>,
@@ -96,10 +103,14 @@ static CHANGED: Condvar = Condvar::new();
 
 pub(crate) type Guard = MutexGuard<'static, Option<World>>;
 
-/// The world's lock.
+/// The world's lock, and on a live stack the time.
 pub(crate) fn lock() -> Guard {
     // A panic would have aborted the process: the state behind a poisoned lock is whole.
-    WORLD.lock().unwrap_or_else(PoisonError::into_inner)
+    let mut guard = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(world) = guard.as_mut() {
+        world.read_time();
+    }
+    guard
 }
 
 impl World {
@@ -129,12 +140,25 @@ impl World {
             let _ = stack.add_route(any, 0, None, iface);
         }
         World {
+            sysctls: setup.sysctls,
+            ..World::over(stack, iface, None)
+        }
+    }
+
+    /// A stack over a TUN, on the real clock.
+    pub(crate) fn live(stack: Stack, iface: IfaceId, live: Live) -> World {
+        World::over(stack, iface, Some(live))
+    }
+
+    fn over(stack: Stack, iface: IfaceId, live: Option<Live>) -> World {
+        World {
             stack,
             files: Files::default(),
             now: Instant::ZERO,
             iface,
+            live,
             sent: VecDeque::new(),
-            sysctls: setup.sysctls,
+            sysctls: None,
             known: HashMap::new(),
             buf: vec![0; 70_000],
             epoch: 0,
@@ -149,6 +173,32 @@ impl World {
 
     pub(crate) fn now(&self) -> Instant {
         self.now
+    }
+
+    fn read_time(&mut self) {
+        if let Some(live) = &self.live {
+            self.now = live.now();
+        }
+    }
+
+    /// Opens a descriptor for a socket.
+    pub(crate) fn open(&mut self, socket: Socket, cloexec: bool) -> Result<i32> {
+        let backing = match self.live {
+            Some(_) => Some(Mirror::new(cloexec)?),
+            None => None,
+        };
+        let fd = self.files.add_socket(socket, backing)?;
+        self.show(socket.id, false);
+        Ok(fd)
+    }
+
+    /// Lets the kernel poll what a socket is ready for now; `event`: something happened.
+    pub(crate) fn show(&mut self, id: SocketId, event: bool) {
+        if let Some(mirror) = self.files.mirror(id)
+            && let Ok(mut sock) = self.stack.sock(self.now, id)
+        {
+            mirror.show(sock.readiness(), event);
+        }
     }
 
     /// This thread lets time pass.
@@ -245,17 +295,38 @@ impl World {
 
     /// Sends what there is to send and hands out what happened.
     pub(crate) fn settle(&mut self) {
-        while let Some(transmit) = self.stack.poll_transmit(self.now, &mut self.buf) {
-            self.sent.push_back((self.now, self.buf[..transmit.len].to_vec()));
-        }
+        self.transmit();
         while let Some(event) = self.stack.poll_event() {
             let Event::Ready(id, _) = event else { continue };
-            let Some(fd) = self.files.of(id) else { continue };
             for epoll in self.files.epolls() {
-                epoll.lock().unwrap_or_else(PoisonError::into_inner).edge(fd);
+                let mut epoll = epoll.lock().unwrap_or_else(PoisonError::into_inner);
+                self.files.of(id).iter().for_each(|fd| epoll.edge(*fd));
             }
+            self.show(id, true);
         }
         self.epoch += 1;
+        if let Some(live) = &self.live {
+            live.deadline(self.stack.poll_timeout());
+            CHANGED.notify_all();
+        }
+    }
+
+    /// Sends what there is to send.
+    pub(crate) fn transmit(&mut self) {
+        while self.live.as_mut().is_none_or(Live::has_room)
+            && let Some(transmit) = self.stack.poll_transmit(self.now, &mut self.buf)
+        {
+            let packet = &self.buf[..transmit.len];
+            match &mut self.live {
+                Some(live) => live.send(packet, &transmit),
+                None => self.sent.push_back((self.now, packet.to_vec())),
+            }
+        }
+    }
+
+    /// Runs the timers that are due.
+    pub(crate) fn run_due(&mut self) {
+        self.stack.handle_timeout(self.now);
     }
 
     /// The next moment at which something happens by itself.
@@ -319,9 +390,22 @@ pub(crate) fn advance(mut guard: Guard, until: Instant, mut enough: impl FnMut(&
     }
 }
 
-/// Sleeps until something happened. Only for threads beside the one that lets time pass.
-pub(crate) fn sleep(mut guard: Guard) -> Guard {
+/// Sleeps until something happened, or until `until`. On the virtual clock only for threads beside the one that lets time
+/// pass.
+pub(crate) fn sleep(mut guard: Guard, until: Option<Instant>) -> Guard {
     let Some(world) = guard.as_mut() else { return guard };
+    if world.live.is_some() {
+        let patience = until.map_or(Duration::from_secs(3600), |until| until.since(world.now));
+        let woken = CHANGED.wait_timeout(guard, patience);
+        guard = woken.unwrap_or_else(PoisonError::into_inner).0;
+        if let Some(world) = guard.as_mut() {
+            world.read_time();
+        }
+        return guard;
+    }
+    if let Some(until) = until {
+        world.wake_at(until);
+    }
     let epoch = world.epoch;
     world.asleep += 1;
     RETURNING.set(true);
