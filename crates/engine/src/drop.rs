@@ -40,6 +40,7 @@ reasons! {
     TcpMd5NotFound "TCP_MD5NOTFOUND" "An MD5 signature is expected; it has none.";
     TcpMd5Unexpected "TCP_MD5UNEXPECTED" "It has an MD5 signature; none is expected.";
     TcpMd5Failure "TCP_MD5FAILURE" "Its MD5 signature is wrong.";
+    TcpAuthHdr "TCP_AUTH_HDR" "Its options tell of two signatures, of one of a wrong length, or make no sense.";
     TcpFlags "TCP_FLAGS" "Its control bits make no sense in this state.";
     TcpAbortOnData "TCP_ABORT_ON_DATA" "Data came for a connection nobody reads any more.";
     TcpZeroWindow "TCP_ZEROWINDOW" "It has data, and the window is closed.";

@@ -34,6 +34,7 @@ macro_rules! errors {
 // The names are errno's own, so that a reader can look each up in errno(3).
 errors! {
     EPERM 1 "Operation not permitted";
+    ENOENT 2 "No such file or directory";
     EINTR 4 "Interrupted system call";
     EBADF 9 "Bad file descriptor";
     EAGAIN 11 "Resource temporarily unavailable";

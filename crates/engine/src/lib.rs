@@ -80,7 +80,7 @@ pub use error::{Result, SockError};
 pub use event::{Event, Incoming, OpenId, Readiness, SocketId};
 pub use iface::{CsumTx, IfaceConfig, IfaceId, Medium, RxCsum, RxMeta, Transmit};
 pub use mib::Mib;
-pub use options::{RecvFlags, SendFlags, Shutdown, SockOption};
+pub use options::{Md5Peer, RecvFlags, SendFlags, Shutdown, SockOption};
 pub use stack::{Family, Kind, Sock, Stack, Unreachable};
 pub use sysctl::{FastOpenKeys, PortRanges, SysctlError, Sysctls};
 pub use time::Instant;

@@ -1,6 +1,7 @@
 //! Flags and options of socket calls, by Linux's names and in Linux's units.
 
 use crate::FastOpenKeys;
+use core::net::IpAddr;
 use core::time::Duration;
 use estab_proto::diag::CcName;
 
@@ -105,4 +106,28 @@ pub enum SockOption {
     Inq(bool),
     /// estab: listens on every address and port of transparent interfaces.
     Transparent(bool),
+}
+
+/// Whose segments a key of `Sock::set_md5_key` signs (Linux: `struct tcp_md5sig`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Md5Peer {
+    /// Its address; only the first `prefix` bits count.
+    pub addr: IpAddr,
+    /// TCP_MD5SIG_FLAG_PREFIX: how many bits; 32 or 128 is one host.
+    pub prefix: u8,
+    /// TCP_MD5SIG_FLAG_IFINDEX with interface 0. A stack has no VRFs, so such a key signs the same segments as one
+    /// without, but it is a key of its own.
+    pub ifindex: bool,
+}
+
+impl Md5Peer {
+    /// One host, as TCP_MD5SIG names it; `::ffff:a.b.c.d` is an IPv4 address.
+    pub fn host(addr: IpAddr) -> Md5Peer {
+        let addr = addr.to_canonical();
+        Md5Peer {
+            addr,
+            prefix: if addr.is_ipv4() { 32 } else { 128 },
+            ifindex: false,
+        }
+    }
 }

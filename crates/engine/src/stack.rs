@@ -451,6 +451,16 @@ impl Sock<'_> {
         }
     }
 
+    /// TCP_MD5SIG and TCP_MD5SIG_EXT: segments to and from `peer` are signed with `key`, and unsigned ones from it dropped
+    /// (RFC 2385). An empty key takes the one for just these peers away: ENOENT when there is none. EINVAL for a key longer
+    /// than 80 bytes, ENOMEM past `net.core.optmem_max`. Timestamps yield to it, as on Linux.
+    pub fn set_md5_key(&mut self, peer: Md5Peer, key: &[u8]) -> Result<()> {
+        match self.stream {
+            true => self.stack.tcp_set_md5_key(self.id, peer, key),
+            false => Err(SockError::ENOPROTOOPT),
+        }
+    }
+
     /// The option of the same name as `like`, with its value.
     pub fn option(&self, like: SockOption) -> Result<SockOption> {
         match self.stream {

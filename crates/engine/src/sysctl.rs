@@ -49,6 +49,7 @@ sysctls! {
     "net.core.wmem_default" wmem_default: u32 = 212992, "Bytes of send buffer a UDP or echo socket begins with.";
     "net.core.wmem_max" wmem_max: u32 = 4 << 20, "The most SO_SNDBUF may ask for.";
     "net.core.default_qdisc" default_qdisc: Qdisc = Qdisc::Fifo, "fq: new connections are paced; pfifo_fast: as fast as the window lets them.";
+    "net.core.optmem_max" optmem_max: u32 = 131072, "Bytes of keys (TCP_MD5SIG) one socket may hold.";
     "net.core.netdev_max_backlog" netdev_max_backlog: u32 = 1000, "Datagrams, stateless answers and looped packets that may wait to leave the stack.";
     // IP
     "net.ipv4.ip_local_port_range" ip_local_port_range: [u16; 2] = [32768, 60999], "First and last ephemeral port.";

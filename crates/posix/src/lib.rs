@@ -19,6 +19,7 @@ mod calls;
 mod epoll;
 mod fd;
 mod live;
+mod md5sig;
 mod memory;
 mod mirror;
 pub mod packetdrill;

@@ -1,7 +1,7 @@
 //! setsockopt(2) and getsockopt(2): Linux's numbers, sizes and errors.
 
 use crate::calls::{self, Errno, Result};
-use crate::tcp_info;
+use crate::{md5sig, tcp_info};
 use estab_engine::proto::State;
 use estab_engine::proto::diag::CcName;
 use estab_engine::{FastOpenKeys, SockOption as O};
@@ -129,6 +129,11 @@ pub(crate) fn set(fd: i32, level: i32, name: i32, value: &[u8]) -> Result<()> {
                 backup: backup.copied(),
             };
             return calls::set(fd, O::FastOpenKey(keys));
+        }
+        (libc::IPPROTO_TCP, md5sig::TCP_MD5SIG | md5sig::TCP_MD5SIG_EXT) => {
+            let domain = calls::now(|world| Ok(world.files.socket(fd)?.domain))?;
+            let (peer, key) = md5sig::parse(domain, name, value)?;
+            return calls::on(fd, |sock| sock.set_md5_key(peer, key));
         }
         (libc::SOL_SOCKET, libc::SO_LINGER) => {
             let (Some(on), Some(seconds)) = (word(0), word(4)) else {

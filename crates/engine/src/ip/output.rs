@@ -71,9 +71,9 @@ impl Idents {
 
 impl Ip {
     /// Writes one TCP packet to `buf`: the link's header if it has one, IP and TCP headers, options and payload, the
-    /// checksum included (or left to the device, if it takes them). `fill` copies the payload and returns its sum, which
-    /// is only looked at when its second argument says so. `gso`: the payload is to be cut into segments of that many
-    /// bytes.
+    /// checksum included (or left to the device, if it takes them). `fill` gets the header, to sign it, copies the payload
+    /// and returns its sum, which is only looked at when its last argument says so. `gso`: the payload is to be cut into
+    /// segments of that many bytes.
     ///
     /// `None`: nothing to send now. The packet waits for its neighbour's address, or was dropped and counted.
     #[allow(clippy::too_many_arguments)] // One packet's parts; a struct of them would be built for every packet.
@@ -86,7 +86,7 @@ impl Ip {
         options: &tcp::Options,
         payload_len: usize,
         gso: Option<u16>,
-        fill: impl FnOnce(&mut [u8], bool) -> Sum,
+        fill: impl FnOnce(&mut [u8], &mut [u8], bool) -> Sum,
     ) -> Option<Transmit> {
         let v4 = spec.dst.is_ipv4();
         let link = Ip::link_len(env, route);
@@ -94,7 +94,7 @@ impl Ip {
         let write = |area: &mut [u8]| {
             let header_len = header.write(area, options)?;
             let (head, rest) = area.split_at_mut(header_len);
-            let sum = fill(rest.get_mut(..payload_len)?, !partial);
+            let sum = fill(head, rest.get_mut(..payload_len)?, !partial);
             if partial {
                 tcp::set_partial_checksum(head, spec.src, spec.dst, header_len + payload_len);
             } else {

@@ -66,6 +66,29 @@ pub(crate) struct TcpReply {
     pub(crate) md5: Option<[u8; 16]>,
 }
 
+impl TcpReply {
+    /// The header as wire writes it.
+    pub(crate) fn header(&self) -> tcp::Header {
+        tcp::Header {
+            src_port: self.src.port(),
+            dst_port: self.dst.port(),
+            seq: self.seq.0,
+            ack: self.ack.0,
+            flags: self.flags.0,
+            window: self.window,
+            urgent: 0,
+        }
+    }
+
+    /// All its options, the signature included.
+    pub(crate) fn wire_options(&self) -> tcp::Options {
+        tcp::Options {
+            md5: self.md5,
+            ..self.options.to_wire()
+        }
+    }
+}
+
 /// One answer on its way out.
 pub(super) enum Queued {
     Tcp(TcpReply),
@@ -197,20 +220,10 @@ impl Ip {
             tos: reply.tos,
             dont_fragment: env.sysctl.ip_no_pmtu_disc == 0,
         };
-        let header = tcp::Header {
-            src_port: reply.src.port(),
-            dst_port: reply.dst.port(),
-            seq: reply.seq.0,
-            ack: reply.ack.0,
-            flags: reply.flags.0,
-            window: reply.window,
-            urgent: 0,
-        };
-        let options = tcp::Options {
-            md5: reply.md5,
-            ..reply.options.to_wire()
-        };
-        Ip::emit_tcp(env, buf, &route, &spec, &header, &options, 0, None, |_, _| Sum::new())
+        let (header, options) = (reply.header(), reply.wire_options());
+        Ip::emit_tcp(env, buf, &route, &spec, &header, &options, 0, None, |_, _, _| {
+            Sum::new()
+        })
     }
 
     fn emit_packet(env: &mut Env, buf: &mut [u8], route: &Route, bytes: &[u8], offload: Offload) -> Option<Transmit> {

@@ -8,6 +8,7 @@ pub(crate) mod dgram;
 pub(crate) mod diag;
 pub(crate) mod fastopen;
 pub(crate) mod id;
+mod keys;
 pub(crate) mod options;
 pub(crate) mod readiness;
 pub(crate) mod tcp;

@@ -2,6 +2,7 @@
 
 use crate::env::Env;
 use crate::sysctl::{FastOpenKeys, Sysctls};
+use crate::tcp::auth::Keys;
 use crate::tcp::conn::Conn;
 use crate::{Result, SockError, SockOption};
 use alloc::sync::Arc;
@@ -54,6 +55,8 @@ pub(crate) struct SockOpts {
     pub(crate) fastopen_keys: Option<FastOpenKeys>,
     pub(crate) max_pacing_rate: u64,
     pub(crate) cc: Option<CcName>,
+    /// TCP_MD5SIG
+    pub(crate) keys: Keys,
 }
 
 impl Default for SockOpts {
@@ -90,6 +93,7 @@ impl Default for SockOpts {
             fastopen_keys: None,
             max_pacing_rate: u64::MAX,
             cc: None,
+            keys: Keys::default(),
         }
     }
 }
@@ -311,6 +315,7 @@ impl Conn {
 
     /// What was set before the handshake made sender and receiver.
     pub(crate) fn apply_options(&mut self, env: &mut Env) {
+        self.make_room_for_options();
         if self.opts.nodelay {
             self.snd.set_nodelay(env, true);
         }

@@ -178,13 +178,9 @@ impl Conn {
         self.rcv.rmem().0.saturating_add(self.snd.charged())
     }
 
-    /// Tells the sender how much the receiver's SACK blocks take from each segment.
-    pub(crate) fn make_room_for_sacks(&mut self) {
-        let bytes = match self.rcv.sack_count() {
-            0 => 0,
-            n => 4 + 8 * n as u8,
-        };
-        self.snd.set_extra_options(bytes);
+    /// Tells the sender how much a signature and the receiver's SACK blocks take from each segment.
+    pub(crate) fn make_room_for_options(&mut self) {
+        self.snd.set_extra_options(self.extra_options() as u8);
     }
 
     /// "Segment arrives".
@@ -234,7 +230,7 @@ impl Conn {
         let text = self.data_arrives(env, segment);
         self.leave_fin_wait1(env);
         if self.fate == Fate::Stay {
-            self.make_room_for_sacks();
+            self.make_room_for_options();
             self.snd.push(env);
         }
         text

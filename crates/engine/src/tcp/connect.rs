@@ -470,7 +470,8 @@ impl Tcp {
             mss,
             scale: scaling.then_some(window.scale),
             sack: env.sysctl.tcp_sack != 0,
-            ts: env.sysctl.tcp_timestamps != 0,
+            // A signature leaves a SYN no room for them (Linux: `tcp_syn_options`).
+            ts: env.sysctl.tcp_timestamps != 0 && opts.keys.find(remote.ip()).is_none(),
             ecn: env.sysctl.tcp_ecn == 1,
             window,
             fast_open: None,

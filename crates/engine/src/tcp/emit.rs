@@ -1,6 +1,7 @@
 //! What a connection sends: SYNs, the sender's segments, ACKs, keepalive probes; header and options around them
 //! (RFC 9293 §3.1, RFC 7323 §3; Linux: `__tcp_transmit_skb`, `tcp_send_ack`).
 
+use super::auth::{self, Key};
 use super::clock_ms;
 use super::conn::Conn;
 use super::segment::trace_options;
@@ -109,7 +110,11 @@ impl Conn {
         }
         let headers = fixed_headers(self.tuple.local_ip.is_ipv4()) + self.options_len();
         let mss = route.mtu.saturating_sub(headers).clamp(1, 0xffff) as u16;
-        let most = route.gso_max_size.min(room as u32).saturating_sub(headers);
+        let most = match self.key() {
+            // A device that cuts super-packets could not sign the pieces (Linux: `sk_gso_disable`).
+            Some(_) => 0,
+            None => route.gso_max_size.min(room as u32).saturating_sub(headers),
+        };
         if let Some(out) = self.next_segment_of_sender(env, most.max(u32::from(mss)), mss) {
             return Some(out);
         }
@@ -126,14 +131,33 @@ impl Conn {
         None
     }
 
+    /// The key that signs what goes to the peer (Linux: `tcp_get_current_key`).
+    pub(super) fn key(&self) -> Option<&Key> {
+        self.opts.keys.find(self.tuple.remote_ip)
+    }
+
     /// Bytes of options that the next segment carries.
     fn options_len(&self) -> u32 {
-        let most = if self.ts.ok { 3 } else { 4 };
-        let sacks = match self.rcv.sack_count().min(most) {
+        self.extra_options() + if self.ts.ok { 12 } else { 0 }
+    }
+
+    /// Bytes of options that come and go: a signature and SACK blocks (Linux: `tcp_established_options`).
+    pub(super) fn extra_options(&self) -> u32 {
+        let sacks = match self.rcv.sack_count().min(self.most_sacks()) {
             0 => 0,
             n => 4 + 8 * n as u32,
         };
-        sacks + if self.ts.ok { 12 } else { 0 }
+        sacks + self.key().map_or(0, |_| auth::OPTION_LEN)
+    }
+
+    /// SACK blocks that a header has room for.
+    fn most_sacks(&self) -> usize {
+        match (self.ts.ok, self.key().is_some()) {
+            (false, false) => 4,
+            (true, false) => 3,
+            (false, true) => 2,
+            (true, true) => 0,
+        }
     }
 
     fn next_segment_of_sender(&mut self, env: &mut Env, max_payload: u32, mss: u16) -> Option<Out> {
@@ -156,12 +180,12 @@ impl Conn {
                 val: clock_ms(env).wrapping_add(self.ts.offset),
                 ecr: self.ts.recent,
             }),
+            md5: self.key().map(|_| [0; 16]),
             ..Options::default()
         };
-        let most = if self.ts.ok { 3 } else { 4 };
         options.sack = self
             .rcv
-            .take_sacks(most)
+            .take_sacks(self.most_sacks())
             .as_slice()
             .iter()
             .map(|(l, r)| (l.0, r.0))
@@ -189,7 +213,10 @@ impl Conn {
 
     fn syn(&mut self, env: &mut Env) -> Option<Out> {
         let (state, user_timeout) = (self.state, self.opts.user_timeout);
+        let key = self.opts.keys.find(self.tuple.remote_ip);
         let opening = self.opening.as_mut()?;
+        let mut options = opening.options(env, self.ts.offset, self.ts.recent);
+        auth::make_room(&mut options, key);
         let out = Out {
             seq: opening.iss,
             ack: if state == State::SynSent {
@@ -200,7 +227,7 @@ impl Conn {
             flags: opening.flags(state),
             window: opening.window.field(),
             urgent: 0,
-            options: opening.options(env, self.ts.offset, self.ts.recent),
+            options,
             len: opening.data.into(),
             gso: None,
             ect: false,
@@ -244,7 +271,7 @@ impl Conn {
             window: out.window,
             urgent: out.urgent,
         };
-        let snd = &self.snd;
+        let (snd, key) = (&self.snd, self.key());
         let seq = out.seq + u32::from(out.flags.contains(TcpFlags::SYN));
         let len = out.len as usize;
         Ip::emit_tcp(
@@ -256,12 +283,18 @@ impl Conn {
             &out.options,
             len,
             out.gso,
-            |area, sum| {
-                if sum {
-                    return snd.copy_payload_sum(seq, area);
+            |head, area, sum| {
+                let summed = match sum {
+                    true => snd.copy_payload_sum(seq, area),
+                    false => {
+                        snd.copy_payload(seq, area);
+                        Sum::new()
+                    }
+                };
+                if let Some(key) = key {
+                    key.sign(spec.src, spec.dst, head, area);
                 }
-                snd.copy_payload(seq, area);
-                Sum::new()
+                summed
             },
         )
     }

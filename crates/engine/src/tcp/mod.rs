@@ -10,6 +10,7 @@
 //! | 9293 §3.10.7.3, 6056 | SYN_SENT, simultaneous open; ports | `connect.rs`, `ports.rs` |
 //! | 9293 §3.10.7.4 | segment arrives | `conn.rs` |
 //! | 7323 §5, 5961 | what may arrive | `validate.rs` |
+//! | 2385 | signed segments | `auth.rs` |
 //! | 9293 §3.5.2 | resets and other answers without a connection | `reset.rs` |
 //! | 9293 §3.6 | close, half-close, orphans | `close.rs` |
 //! | 9293 §3.6.1, 1337, 6191 | TIME_WAIT | `timewait.rs` |
@@ -22,6 +23,7 @@
 //! | 9293 §3.8.6 | receiving | `rcv/` |
 //! | 9293 §3.8, 5681, 6298 … | sending, loss, congestion control | `snd/`, `loss/`, `cc/` |
 
+pub(crate) mod auth;
 pub(crate) mod cc;
 pub(crate) mod close;
 pub(crate) mod conn;
@@ -110,6 +112,8 @@ pub(crate) struct Tcp {
     pub(crate) peers: Peers,
     /// What all buffers are charged, in bytes (Linux: `tcp_memory_allocated`).
     charged: u64,
+    /// Some socket was given a key (Linux: `tcp_md5_needed`).
+    pub(crate) signing: bool,
 }
 
 impl Tcp {
@@ -127,6 +131,7 @@ impl Tcp {
             ports: ports::Perturbation::default(),
             peers: Peers::new(env.rng.keyed()),
             charged: 0,
+            signing: false,
         }
     }
 
@@ -165,22 +170,33 @@ impl Tcp {
             return env.mib.drop(DropReason::TcpQuietTime);
         }
         env.trace(segment.local, segment.remote, || TraceKind::Received(segment.trace()));
-        if let Err(reject) = self.dispatch(env, &segment) {
+        let tuple = segment.tuple();
+        let hash = Demux::hash(env, &tuple);
+        let object = self.find(hash, &tuple);
+        let key = self.reset_key(object, &segment);
+        if let Err(reject) = self.dispatch(env, &segment, object, hash) {
             env.mib.drop(reject.reason);
             env.trace(segment.local, segment.remote, || TraceKind::Dropped {
                 segment: segment.trace(),
                 reason: reject.reason.name(),
             });
             if reject.reset {
-                reset::reset_segment(env, &segment);
+                self.reset(env, &segment, object, key, hash);
             }
         }
     }
 
-    fn dispatch(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
-        let tuple = segment.tuple();
-        let hash = Demux::hash(env, &tuple);
-        match self.find(hash, &tuple) {
+    fn dispatch(
+        &mut self,
+        env: &mut Env,
+        segment: &Segment<'_>,
+        object: Option<Object>,
+        hash: u32,
+    ) -> Result<(), Reject> {
+        if let Some(object) = object {
+            self.check_signature(env, object, segment)?;
+        }
+        match object {
             Some(Object::Conn(i)) => self.conn_arrives(env, i, segment),
             Some(Object::Request(i)) => self.request_arrives(env, i, segment, hash),
             Some(object) => self.timewait_arrives(env, object, segment, hash),
@@ -225,7 +241,7 @@ impl Tcp {
             Verdict::Quiet(DropReason::TcpOldAck) => Ok(()),
             Verdict::Quiet(reason) => Err(reason.into()),
             Verdict::Ack(reason) => {
-                reset::ack_for_timewait(env, &tuple, segment.iface, &rest);
+                reset::ack_for_timewait(env, &tuple, segment.iface, &rest, self.timewaits.key(object));
                 if from != to { Ok(()) } else { Err(reason.into()) }
             }
             Verdict::Reset(reason) => {
@@ -243,7 +259,7 @@ impl Tcp {
                 }
                 // Nobody listens: it is an old duplicate like any other.
                 None => {
-                    reset::ack_for_timewait(env, &tuple, segment.iface, &rest);
+                    reset::ack_for_timewait(env, &tuple, segment.iface, &rest, self.timewaits.key(object));
                     Err(DropReason::TcpInvalidSyn.into())
                 }
             },
@@ -352,7 +368,11 @@ impl Tcp {
         // What the application still holds is a socket in CLOSED.
         conn.state = State::Closed;
         if self.timewaits.len() < env.sysctl.tcp_max_tw_buckets as usize {
+            let key = conn.key().cloned();
             let object = self.timewaits.insert(env, &tuple, entry, life);
+            if let Some(key) = key {
+                self.timewaits.sign(object, key);
+            }
             self.demux.insert(hash, object);
             env.mib.inc(Counter::TcpExtTW);
             return;

@@ -1,6 +1,7 @@
 //! Passive opens: LISTEN and the SYN queue at work (RFC 9293 §3.10.7.2; Linux: `tcp_conn_request`, `tcp_check_req`,
 //! `reqsk_timer_handler`, `inet_csk_listen_stop`).
 
+use super::auth::Key;
 use super::close::Fate;
 use super::conn::{Conn, NewConn, Reject};
 use super::connect::Opening;
@@ -53,6 +54,7 @@ impl Tcp {
         hash: u32,
         isn: Option<SeqNum>,
     ) -> Result<(), Reject> {
+        self.check_for_listener(env, listener, segment)?;
         if segment.rst() {
             return Err(DropReason::TcpReset.into());
         }
@@ -186,8 +188,13 @@ impl Tcp {
         trace_move(env, &request.tuple, from, State::SynRcvd, Trigger::RcvSyn);
         if want_cookie {
             listener.last_overflow = Some(env.now);
-            send_cookie(env, &mut request, mss);
+            let key = listener.opts.keys.find(request.tuple.remote_ip);
+            send_cookie(env, &mut request, mss, key);
             return Ok(());
+        }
+        if listener.opts.keys.find(request.tuple.remote_ip).is_some() {
+            // A signature and timestamps leave no room for SACK blocks (Linux: `tcp_synack_options`).
+            request.ts_ok &= !request.sack_ok;
         }
         let cookie = match self.fast_open_syn(env, index, segment) {
             Answer::Request(cookie) => cookie,
@@ -196,7 +203,8 @@ impl Tcp {
                 return Ok(());
             }
         };
-        reset::send_synack_with(env, &mut request, mss, cookie);
+        let key = self.listeners[index as usize].opts.keys.find(request.tuple.remote_ip);
+        reset::send_synack_with(env, &mut request, mss, key, cookie);
         let timeout = request.timeout(env);
         let slot = self.requests.insert(request) as u32;
         self.listeners[index as usize].link(&mut self.requests, slot);
@@ -235,7 +243,8 @@ impl Tcp {
                 Ok(())
             }
             Check::Ack(reason) => {
-                reset::ack_for_request(env, request);
+                let keys = &self.listeners[listener as usize].opts.keys;
+                reset::ack_for_request(env, request, keys.find(request.tuple.remote_ip));
                 Err(reason.into())
             }
             Check::Reset(reason) => Err(Reject::reset(reason)),
@@ -293,6 +302,9 @@ impl Tcp {
         let mut opts = listener.opts.clone();
         if opts.tos != request.tos {
             Arc::make_mut(&mut opts).tos = request.tos;
+        }
+        if !opts.keys.is_empty() {
+            Arc::make_mut(&mut opts).keys = listener.opts.keys.inherited(request.tuple.remote_ip);
         }
         // Opens of a transparent listener stand on foreign addresses, which nobody binds.
         let binding = (!request.held).then_some(Binding {
@@ -396,7 +408,7 @@ impl Tcp {
     fn resend_synack(&mut self, env: &mut Env, index: u32) {
         let request = &mut self.requests[index as usize];
         let opts = &self.listeners[request.listener as usize].opts;
-        let maxseg = opts.maxseg;
+        let (maxseg, key) = (opts.maxseg, opts.keys.find(request.tuple.remote_ip));
         let Ok(route) = env
             .ip
             .route_on(request.iface, request.tuple.remote_ip, request.tuple.local_ip)
@@ -407,7 +419,7 @@ impl Tcp {
         request.retrans = request.retrans.saturating_add(1);
         env.mib.inc(Counter::TcpRetransSegs);
         env.mib.inc(Counter::TcpExtTCPSynRetrans);
-        reset::send_synack(env, request, mss);
+        reset::send_synack(env, request, mss, key);
     }
 
     /// A request's timer has fired.
@@ -476,7 +488,7 @@ impl Tcp {
 }
 
 /// A SYN-ACK that keeps the request in its own numbers (Linux: `cookie_init_sequence`, `cookie_init_timestamp`).
-fn send_cookie(env: &mut Env, request: &mut Request, mss: u16) {
+fn send_cookie(env: &mut Env, request: &mut Request, mss: u16, key: Option<&Key>) {
     let (local, remote) = (request.tuple.local(), request.tuple.remote());
     let (iss, _) = cookie::make(env, local, remote, request.irs, request.mss);
     request.iss = iss;
@@ -490,7 +502,7 @@ fn send_cookie(env: &mut Env, request: &mut Request, mss: u16) {
     let now = super::clock_ms(env);
     let ts = cookie::to_timestamp(options, now);
     request.ts_offset = request.ts_offset.wrapping_add(ts.wrapping_sub(now));
-    reset::send_synack(env, request, mss);
+    reset::send_synack(env, request, mss, key);
 }
 
 /// What a SYN, or the cookie it left, asks for.

@@ -1,6 +1,7 @@
 //! Segments that answer without a connection's help: resets for what belongs nowhere, SYN-ACKs and ACKs of requests,
 //! ACKs of TIME_WAIT (RFC 9293 §3.5.2; Linux: `tcp_v4_send_reset`, `tcp_v4_send_ack`, `tcp_send_active_reset`).
 
+use super::auth::{self, Key};
 use super::clock_ms;
 use super::conn::Conn;
 use super::demux::Tuple;
@@ -25,11 +26,27 @@ pub(crate) struct Answer {
     pub(crate) ttl: u8,
 }
 
-/// Queues a stateless segment from `tuple`'s local to its remote end.
-pub(crate) fn answer(env: &mut Env, tuple: &Tuple, iface: IfaceId, a: Answer) {
+/// Queues a stateless segment from `tuple`'s local to its remote end, signed with `key`.
+pub(crate) fn answer(env: &mut Env, tuple: &Tuple, iface: IfaceId, a: Answer, key: Option<&Key>) {
+    let mut reply = TcpReply {
+        src: tuple.local(),
+        dst: tuple.remote(),
+        seq: a.seq,
+        ack: a.ack,
+        flags: a.flags,
+        window: a.window,
+        options: a.options,
+        tos: a.tos,
+        ttl: a.ttl,
+        iface,
+        md5: None,
+    };
+    if let Some(key) = key {
+        auth::sign_reply(&mut reply, key);
+    }
     env.trace(tuple.local(), tuple.remote(), || {
         let mut bytes = [0; 40];
-        let len = a.options.to_wire().write(&mut bytes).unwrap_or(0);
+        let len = reply.wire_options().write(&mut bytes).unwrap_or(0);
         TraceKind::Sent(SegmentTrace {
             seq: a.seq,
             ack: a.ack,
@@ -39,26 +56,11 @@ pub(crate) fn answer(env: &mut Env, tuple: &Tuple, iface: IfaceId, a: Answer) {
             options: trace_options(&bytes[..len]),
         })
     });
-    Ip::queue_tcp(
-        env,
-        TcpReply {
-            src: tuple.local(),
-            dst: tuple.remote(),
-            seq: a.seq,
-            ack: a.ack,
-            flags: a.flags,
-            window: a.window,
-            options: a.options,
-            tos: a.tos,
-            ttl: a.ttl,
-            iface,
-            md5: None,
-        },
-    );
+    Ip::queue_tcp(env, reply);
 }
 
 /// RST for a segment that belongs nowhere: from its own numbers (RFC 9293 §3.10.7.1). An RST is never answered.
-pub(crate) fn reset_segment(env: &mut Env, segment: &Segment<'_>) {
+pub(crate) fn reset_segment(env: &mut Env, segment: &Segment<'_>, key: Option<&Key>) {
     if segment.rst() {
         return;
     }
@@ -72,16 +74,22 @@ pub(crate) fn reset_segment(env: &mut Env, segment: &Segment<'_>) {
         flags,
         ..Answer::default()
     };
-    answer(env, &segment.tuple(), segment.iface, a);
+    answer(env, &segment.tuple(), segment.iface, a, key);
 }
 
 /// A request's SYN-ACK with our MSS; it counts as sent now.
-pub(crate) fn send_synack(env: &mut Env, request: &mut Request, mss: u16) {
-    send_synack_with(env, request, mss, None);
+pub(crate) fn send_synack(env: &mut Env, request: &mut Request, mss: u16, key: Option<&Key>) {
+    send_synack_with(env, request, mss, key, None);
 }
 
 /// [`send_synack`] with a Fast Open cookie, which only the first one carries.
-pub(crate) fn send_synack_with(env: &mut Env, request: &mut Request, mss: u16, cookie: Option<FastOpen>) {
+pub(crate) fn send_synack_with(
+    env: &mut Env,
+    request: &mut Request,
+    mss: u16,
+    key: Option<&Key>,
+    cookie: Option<FastOpen>,
+) {
     let ts = request
         .ts_ok
         .then(|| (clock_ms(env).wrapping_add(request.ts_offset), request.ts_recent));
@@ -102,11 +110,11 @@ pub(crate) fn send_synack_with(env: &mut Env, request: &mut Request, mss: u16, c
         tos: request.tos,
         ..Answer::default()
     };
-    answer(env, &request.tuple, request.iface, a);
+    answer(env, &request.tuple, request.iface, a, key);
 }
 
 /// A request's ACK for a segment out of its window (Linux: `tcp_v4_reqsk_send_ack`).
-pub(crate) fn ack_for_request(env: &mut Env, request: &Request) {
+pub(crate) fn ack_for_request(env: &mut Env, request: &Request, key: Option<&Key>) {
     let ts = request
         .ts_ok
         .then(|| (clock_ms(env).wrapping_add(request.ts_offset), request.ts_recent));
@@ -121,11 +129,11 @@ pub(crate) fn ack_for_request(env: &mut Env, request: &Request) {
         },
         ..Answer::default()
     };
-    answer(env, &request.tuple, request.iface, a);
+    answer(env, &request.tuple, request.iface, a, key);
 }
 
 /// TIME_WAIT's ACK (Linux: `tcp_v4_timewait_ack`).
-pub(crate) fn ack_for_timewait(env: &mut Env, tuple: &Tuple, iface: IfaceId, rest: &Rest) {
+pub(crate) fn ack_for_timewait(env: &mut Env, tuple: &Tuple, iface: IfaceId, rest: &Rest, key: Option<&Key>) {
     let ts = rest
         .ts_ok
         .then(|| (clock_ms(env).wrapping_add(rest.ts_offset), rest.ts_recent));
@@ -140,7 +148,7 @@ pub(crate) fn ack_for_timewait(env: &mut Env, tuple: &Tuple, iface: IfaceId, res
         },
         ..Answer::default()
     };
-    answer(env, tuple, iface, a);
+    answer(env, tuple, iface, a, key);
 }
 
 impl Conn {
@@ -172,14 +180,14 @@ impl Conn {
     /// RST at our own initiative (Linux: `tcp_send_active_reset`).
     pub(super) fn send_active_reset(&mut self, env: &mut Env) {
         let a = self.bare(env, TcpFlags::RST | TcpFlags::ACK);
-        answer(env, &self.tuple, self.hint(), a);
+        answer(env, &self.tuple, self.hint(), a, self.key());
     }
 
     /// An ACK that leaves even if the connection is gone when it does.
     pub(super) fn send_ack_stateless(&mut self, env: &mut Env) {
         let a = self.bare(env, TcpFlags::ACK);
         self.rcv.on_ack_sent(&mut env.rcv());
-        answer(env, &self.tuple, self.hint(), a);
+        answer(env, &self.tuple, self.hint(), a, self.key());
     }
 }
 
@@ -190,5 +198,5 @@ pub(crate) fn refuse(env: &mut Env, request: &Request) {
         flags: TcpFlags::RST | TcpFlags::ACK,
         ..Answer::default()
     };
-    answer(env, &request.tuple, request.iface, a);
+    answer(env, &request.tuple, request.iface, a, None);
 }

@@ -25,7 +25,8 @@ pub(crate) struct Segment<'a> {
     pub(crate) options: Options,
     /// Bytes of header, options included.
     pub(crate) header_len: u8,
-    raw_options: &'a [u8],
+    /// The header as it came, options included.
+    pub(crate) header: &'a [u8],
     pub(crate) payload: &'a [u8],
     /// The IP header's TOS or traffic class.
     pub(crate) tos: u8,
@@ -54,7 +55,7 @@ impl<'a> Segment<'a> {
             urgent: raw.urgent,
             options: raw.options,
             header_len: raw.header_len as u8,
-            raw_options: raw.raw_options,
+            header: &packet.payload[..raw.header_len],
             payload: raw.payload,
             tos: packet.tos,
             ecn: packet.ecn(),
@@ -101,6 +102,11 @@ impl<'a> Segment<'a> {
         self.seq + u32::from(self.syn())
     }
 
+    /// The options as they came.
+    pub(crate) fn raw_options(&self) -> &'a [u8] {
+        &self.header[wire::HEADER_LEN..]
+    }
+
     /// For the trace.
     pub(crate) fn trace(&self) -> SegmentTrace {
         SegmentTrace {
@@ -109,7 +115,7 @@ impl<'a> Segment<'a> {
             flags: self.flags,
             window: self.window,
             len: self.payload.len() as u32,
-            options: trace_options(self.raw_options),
+            options: trace_options(self.raw_options()),
         }
     }
 }

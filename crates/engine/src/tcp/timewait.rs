@@ -1,6 +1,7 @@
 //! TIME_WAIT, and orphaned FIN_WAIT_2 in its last minute (RFC 9293 §3.10.7.4, §3.6.1; RFC 1337; RFC 6191;
 //! Linux: `tcp_timewait_state_process`, `struct tcp_timewait_sock`). At most 64 bytes over IPv4, 96 over IPv6.
 
+use super::auth::Key;
 use super::demux::{Object, Tuple};
 use super::segment::Segment;
 use super::validate::{in_window, may_answer, paws_rejects};
@@ -9,6 +10,7 @@ use crate::env::Env;
 use crate::event::SocketId;
 use crate::sock::bind::PackedBinding;
 use crate::timer::{TimerHandle, TimerKey};
+use alloc::collections::BTreeMap;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 use estab_proto::{Counter, SeqNum, State};
@@ -61,6 +63,8 @@ const _: () = assert!(core::mem::size_of::<Entry<Ipv6Addr>>() <= 96);
 pub(crate) struct TimeWaits {
     v4: Slab<Entry<Ipv4Addr>>,
     v6: Slab<Entry<Ipv6Addr>>,
+    /// What signs the ACKs of those that had a key, by [`key_index`].
+    keys: BTreeMap<u32, Key>,
 }
 
 impl TimeWaits {
@@ -89,6 +93,16 @@ impl TimeWaits {
         };
         self.schedule(env, object, life);
         object
+    }
+
+    /// Its ACKs are signed with `key`.
+    pub(crate) fn sign(&mut self, object: Object, key: Key) {
+        self.keys.insert(key_index(object), key);
+    }
+
+    /// What its ACKs are signed with.
+    pub(crate) fn key(&self, object: Object) -> Option<&Key> {
+        self.keys.get(&key_index(object))
     }
 
     /// (Re)starts its timer.
@@ -143,6 +157,7 @@ impl TimeWaits {
             _ => None,
         }?;
         env.timers.cancel(&mut rest.timer);
+        self.keys.remove(&key_index(object));
         if self.v4.is_empty() && self.v4.capacity() > 64 {
             self.v4 = Slab::new();
         }
@@ -161,7 +176,8 @@ impl TimeWaits {
     /// Bytes of memory held.
     pub(crate) fn memory(&self) -> u64 {
         let v4 = self.v4.capacity() * core::mem::size_of::<Entry<Ipv4Addr>>();
-        (v4 + self.v6.capacity() * core::mem::size_of::<Entry<Ipv6Addr>>()) as u64
+        let v6 = self.v6.capacity() * core::mem::size_of::<Entry<Ipv6Addr>>();
+        (v4 + v6 + self.keys.len() * core::mem::size_of::<(u32, Key)>()) as u64
     }
 }
 

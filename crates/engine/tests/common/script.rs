@@ -26,6 +26,8 @@ pub struct Script {
     pub remote: SocketAddr,
     /// Our ISN, once seen.
     pub iss: Option<u32>,
+    /// The peer signs with it (RFC 2385), and checks what it is sent.
+    pub key: Option<&'static str>,
     out: VecDeque<(Instant, Sent)>,
     last: Option<(SeqNum, Vec<u8>)>,
 }
@@ -57,6 +59,7 @@ impl Script {
             local: addr(LOCAL, 8080),
             remote: addr(REMOTE, 40000),
             iss: None,
+            key: None,
             out: VecDeque::new(),
             last: None,
         }
@@ -179,11 +182,16 @@ impl Script {
             .iter()
             .map(|(l, r)| (l.wrapping_add(iss), r.wrapping_add(iss)))
             .collect();
+        options.md5 = self.key.map(|_| [0; 16]);
         let mut bytes = vec![0; 60 + segment.len];
         let len = header.write(&mut bytes, &options).unwrap();
         bytes.truncate(len + segment.len);
         let (head, payload) = bytes.split_at_mut(len);
         payload.iter_mut().enumerate().for_each(|(i, b)| *b = i as u8);
+        if let Some(key) = self.key {
+            let digest = rfc2385(self.remote.ip(), self.local.ip(), head, payload, key);
+            head[24..40].copy_from_slice(&digest);
+        }
         let sum = estab_wire::checksum::Sum::of(payload);
         tcp::set_checksum(head, self.remote.ip(), self.local.ip(), sum, segment.len);
         ip(self.remote.ip(), self.local.ip(), 6, &bytes)
@@ -232,6 +240,14 @@ impl Script {
                         tcp::checksum_ok(packet.src, packet.dst, packet.payload),
                         "a wrong checksum left"
                     );
+                    if let (Some(digest), Some(key)) = (segment.options.md5, self.key) {
+                        let (head, payload) = packet.payload.split_at(segment.header_len);
+                        assert_eq!(
+                            digest,
+                            rfc2385(packet.src, packet.dst, head, payload, key),
+                            "its signature"
+                        );
+                    }
                     if segment.flags & tcp::flags::SYN != 0 {
                         self.iss = Some(segment.seq);
                     }
@@ -337,6 +353,22 @@ fn ip(src: IpAddr, dst: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// RFC 2385 §2.0: MD5 over the pseudo-header, the header without options and with checksum 0, the data and the key.
+fn rfc2385(src: IpAddr, dst: IpAddr, head: &[u8], payload: &[u8], key: &str) -> [u8; 16] {
+    use md5::Digest;
+    let (IpAddr::V4(src), IpAddr::V4(dst)) = (src, dst) else {
+        panic!("scripts speak IPv4");
+    };
+    let len = (head.len() + payload.len()) as u16;
+    let mut text = [&src.octets()[..], &dst.octets(), &[0, 6], &len.to_be_bytes()].concat();
+    text.extend(&head[..16]);
+    text.extend([0, 0]);
+    text.extend(&head[18..20]);
+    text.extend(payload);
+    text.extend(key.as_bytes());
+    md5::Md5::digest(&text).into()
+}
+
 /// A segment as the stack's own trace would have it.
 fn trace(segment: &tcp::Segment<'_>) -> SegmentTrace {
     use estab_engine::proto::trace::{OptionTrace, OptionsTrace};
@@ -359,6 +391,7 @@ fn trace(segment: &tcp::Segment<'_>) -> SegmentTrace {
                 val: be(&data[..4]),
                 ecr: be(&data[4..]),
             },
+            (19, _) => OptionTrace::Md5,
             (34, cookie) => {
                 let mut bytes = [0; 16];
                 bytes[..cookie.len()].copy_from_slice(cookie);
