@@ -14,8 +14,8 @@ pub const PORT: u16 = 10_000;
 /// One of the two.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
-    Client,
-    Server,
+    Client = 0,
+    Server = 1,
 }
 
 /// What a work needs of the two ends.

@@ -56,7 +56,7 @@ enum Command {
         work: String,
         milliseconds: u64,
         runs: usize,
-        points: Vec<u64>,
+        point: u64,
     },
 }
 
@@ -68,13 +68,13 @@ fn main() -> Result<()> {
             work,
             milliseconds,
             runs,
-            points,
+            point,
         }) => {
             let plan = Plan {
                 run: Duration::from_millis(milliseconds),
                 runs,
             };
-            subjects::run(&name, &work, &points, &plan)
+            subjects::run(&name, &work, point, &plan)
         }
         Some(Command::Report { file, plots }) => {
             let results = Results::load(&file).map_err(|e| anyhow!(e))?;

@@ -73,14 +73,14 @@ fn rows(results: &Results) -> Vec<Row> {
                 )
                 .us(),
                 "rr" => Row::new(format!("64 B request and reply, 1 of {n}: µs"), work, point).us(),
-                "flood" => Row::new("SYN flood: ns per SYN", work, point),
+                "flood" => Row::new(format!("SYN flood, {n} SYNs: ns per SYN"), work, point),
                 "idle" => Row::new("bytes per idle connection", work, point),
                 "halfopen" => Row::new("bytes per half-open connection", work, point),
                 "timewait" => Row::new("bytes per TIME_WAIT", work, point),
                 _ => continue,
             });
             if work == "flood" {
-                rows.push(Row::new("SYN flood: of 100 honest clients served", "served", point));
+                rows.push(Row::new("the same: of 100 honest clients served", "served", point));
             }
         }
     }

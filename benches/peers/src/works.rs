@@ -9,24 +9,19 @@ use std::time::Duration;
 /// A small message, each way.
 const MESSAGE: usize = 64;
 
-/// Does `work` at each of `points`, and prints a sample of each; the first failure ends it.
-pub fn run<E: Ends>(work: &str, points: &[u64], plan: &Plan) -> Result<()> {
-    for &point in points {
-        let done = match work {
-            "bulk" => bulk::<E>(point, plan),
-            "conn" => conn::<E>(point, plan),
-            "rr" => rr::<E>(point, plan),
-            "flood" => flood::<E>(point, plan),
-            "idle" | "halfopen" | "timewait" => memory::<E>(work, point),
-            _ => bail!("{work}: no such work; there are bulk, conn, rr, flood, idle, halfopen and timewait"),
-        };
-        match done {
-            Ok(samples) => samples.iter().for_each(Sample::print),
-            Err(e) => {
-                Sample::failed(work, point, unit(work), format!("{e:#}")).print();
-                break;
-            }
-        }
+/// Does `work` at `point`, and prints its samples.
+pub fn run<E: Ends>(work: &str, point: u64, plan: &Plan) -> Result<()> {
+    let done = match work {
+        "bulk" => bulk::<E>(point, plan),
+        "conn" => conn::<E>(point, plan),
+        "rr" => rr::<E>(point, plan),
+        "flood" => flood::<E>(point, plan),
+        "idle" | "halfopen" | "timewait" => memory::<E>(work, point),
+        _ => bail!("{work}: no such work; there are bulk, conn, rr, flood, idle, halfopen and timewait"),
+    };
+    match done {
+        Ok(samples) => samples.iter().for_each(Sample::print),
+        Err(e) => Sample::failed(work, point, unit(work), format!("{e:#}")).print(),
     }
     Ok(())
 }

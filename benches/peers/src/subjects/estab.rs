@@ -76,13 +76,6 @@ fn told(error: SockError) -> anyhow::Error {
     anyhow!("{error:?}")
 }
 
-fn at(end: End) -> usize {
-    match end {
-        End::Client => 0,
-        End::Server => 1,
-    }
-}
-
 fn retry<T>(result: Result<T, SockError>, nothing: T) -> Result<T> {
     match result {
         Err(SockError::EAGAIN) => Ok(nothing),
@@ -156,12 +149,12 @@ impl Ends for Estab {
     }
 
     fn send(&mut self, conn: [SocketId; 2], end: End, data: &[u8]) -> Result<usize> {
-        let sock = self.ends[at(end)].stack.sock(self.now, conn[at(end)]);
+        let sock = self.ends[end as usize].stack.sock(self.now, conn[end as usize]);
         retry(sock.and_then(|mut sock| sock.send(data, SendFlags::default())), 0)
     }
 
     fn recv(&mut self, conn: [SocketId; 2], end: End, buf: &mut [u8]) -> Result<usize> {
-        let sock = self.ends[at(end)].stack.sock(self.now, conn[at(end)]);
+        let sock = self.ends[end as usize].stack.sock(self.now, conn[end as usize]);
         retry(sock.and_then(|mut sock| sock.recv(buf, RecvFlags::default())), 0)
     }
 
@@ -190,9 +183,9 @@ impl Ends for Estab {
 
     fn close(&mut self, conn: [SocketId; 2]) -> Result<()> {
         for end in [End::Client, End::Server] {
-            self.ends[at(end)]
+            self.ends[end as usize]
                 .stack
-                .sock(self.now, conn[at(end)])
+                .sock(self.now, conn[end as usize])
                 .map_err(told)?
                 .close();
             self.carry()?;

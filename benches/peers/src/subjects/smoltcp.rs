@@ -164,13 +164,6 @@ impl Smoltcp {
     }
 }
 
-fn at(end: End) -> usize {
-    match end {
-        End::Client => 0,
-        End::Server => 1,
-    }
-}
-
 impl Ends for Smoltcp {
     type Conn = [SocketHandle; 2];
     type Begun = (SocketHandle, usize);
@@ -224,18 +217,18 @@ impl Ends for Smoltcp {
     }
 
     fn send(&mut self, conn: [SocketHandle; 2], end: End, data: &[u8]) -> Result<usize> {
-        let host = &mut self.hosts[at(end)];
+        let host = &mut self.hosts[end as usize];
         host.touched = true;
-        match host.sockets.get_mut::<Socket>(conn[at(end)]).send_slice(data) {
+        match host.sockets.get_mut::<Socket>(conn[end as usize]).send_slice(data) {
             Ok(n) => Ok(n),
             Err(SendError::InvalidState) => bail!("send: not connected"),
         }
     }
 
     fn recv(&mut self, conn: [SocketHandle; 2], end: End, buf: &mut [u8]) -> Result<usize> {
-        let host = &mut self.hosts[at(end)];
+        let host = &mut self.hosts[end as usize];
         host.touched = true;
-        match host.sockets.get_mut::<Socket>(conn[at(end)]).recv_slice(buf) {
+        match host.sockets.get_mut::<Socket>(conn[end as usize]).recv_slice(buf) {
             Ok(n) => Ok(n),
             Err(RecvError::Finished) => Ok(0),
             Err(RecvError::InvalidState) => bail!("recv: not connected"),
