@@ -96,6 +96,7 @@ impl Suite {
             .map(|(_, how)| how);
         match how.context("no such subject")? {
             How::Here => Ok(vec![std::env::current_exe()?, "subject".into(), name.into()]),
+            How::Go => Ok(vec![subjects::build_gvisor()?]),
             How::Absent(why) => bail!("{why}"),
         }
     }
