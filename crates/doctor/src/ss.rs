@@ -306,6 +306,16 @@ fn details(state: State, info: &TcpInfo) -> String {
     number("segs_in", info.segs_in.into());
     number("data_segs_out", info.data_segs_out.into());
     number("data_segs_in", info.data_segs_in.into());
+    if let Some(bbr) = &info.bbr {
+        let gain = |unit256: u32| (f64::from(unit256) / 256.0 * 1e5).round() / 1e5;
+        let mut text = format!("bbr:(bw:{}bps,mrtt:{}", bbr.bw.saturating_mul(8), millis(bbr.min_rtt));
+        for (name, value) in [("pacing_gain", bbr.pacing_gain), ("cwnd_gain", bbr.cwnd_gain)] {
+            if value != 0 {
+                text += &format!(",{name}:{}", gain(value));
+            }
+        }
+        words.push(text + ")");
+    }
     if info.rtt != 0 && info.snd_mss != 0 && info.snd_cwnd != 0 {
         let bits = f64::from(info.snd_cwnd) * f64::from(info.snd_mss) * 8e6;
         words.push(format!("send {:.0}bps", bits / f64::from(info.rtt)));

@@ -5,6 +5,7 @@ use estab_doctor::filter::Filter;
 use estab_doctor::socket::Socket;
 use estab_doctor::ss::{Select, View, render};
 use estab_doctor::states::{ARROWS, diagram};
+use estab_proto::diag::{BbrInfo, CcName};
 use estab_proto::state::allowed;
 use estab_proto::{SockDiag, State, TcpInfo, TimerInfo, TimerKind};
 
@@ -74,6 +75,28 @@ fn the_table_has_ss_s_columns_and_words() {
     };
     let none = Filter::default();
     insta::assert_snapshot!(render(rows.iter().filter(|s| all.shows(s, &none)), view, None));
+}
+
+#[test]
+fn bbr_tells_what_it_knows_as_ss_prints_it() {
+    let mut diag = socket(State::Established, "10.0.2.2:80", "10.0.2.100:40000");
+    diag.info = Some(TcpInfo {
+        cc: CcName::new("bbr"),
+        bbr: Some(BbrInfo {
+            bw: 12_500_000,
+            min_rtt: 40_123,
+            pacing_gain: 709,
+            cwnd_gain: 512,
+        }),
+        ..Default::default()
+    });
+    let view = View {
+        info: true,
+        ..Default::default()
+    };
+    let text = render([Socket::from(diag)].iter(), view, None);
+    let bbr = "bbr:(bw:100000000bps,mrtt:40.123,pacing_gain:2.76953,cwnd_gain:2)";
+    assert!(text.contains(bbr), "{text}");
 }
 
 #[test]

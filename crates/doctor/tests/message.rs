@@ -38,6 +38,11 @@ fn a_message_s_fields_come_out() {
     bytes.extend(attribute(2, &info));
     let memory: Vec<u8> = (1..=9u32).flat_map(u32::to_ne_bytes).collect();
     bytes.extend(attribute(7, &memory));
+    let bbr: Vec<u8> = [5, 1, 38_000, 320, 512u32]
+        .into_iter()
+        .flat_map(u32::to_ne_bytes)
+        .collect();
+    bytes.extend(attribute(16, &bbr));
     let socket = parse(6, &bytes).expect("a socket");
     assert_eq!(socket.diag.state, State::CloseWait);
     assert_eq!(socket.diag.local.to_string(), "10.0.0.1:80");
@@ -52,6 +57,11 @@ fn a_message_s_fields_come_out() {
     assert_eq!(
         (info.rto, info.snd_wscale, info.rcv_wscale, info.cc.as_str()),
         (204_000, 7, 10, "cubic")
+    );
+    let bbr = info.bbr.expect("tcp_bbr_info");
+    assert_eq!(
+        (bbr.bw, bbr.min_rtt, bbr.pacing_gain, bbr.cwnd_gain),
+        (0x1_0000_0005, 38_000, 320, 512)
     );
     assert_eq!(info.snd_wnd, 0, "an older kernel's tcp_info is shorter");
     let kernel = socket.kernel.expect("the kernel's side");
@@ -121,7 +131,7 @@ fn the_request_asks_for_syn_recv_and_bound_sockets() {
         memory: true,
     };
     let bytes = query.bytes();
-    assert_eq!(bytes[..3], [10, 6, 1 << 1 | 1 << 3 | 1 << 6]);
+    assert_eq!(bytes[..3], [10, 6, 1 << 1 | 1 << 2 | 1 << 3 | 1 << 6]);
     let states = u32::from_ne_bytes(bytes[4..8].try_into().unwrap());
     assert!(states & 1 << 12 != 0 && states & 1 << 13 != 0 && states & 1 << 3 != 0);
 }

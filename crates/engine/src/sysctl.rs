@@ -1,6 +1,7 @@
 //! The knobs this stack obeys, in Linux's units and with Linux 6.18's defaults. Names, ranges and meanings
 //! for people are proto's table; this is what the engine reads.
 
+use crate::tcp::cc::Cc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -25,6 +26,9 @@ macro_rules! sysctls {
 
             /// The value of `name` as /proc/sys prints it; `None` if this stack has no such knob.
             pub fn get(&self, name: &str) -> Option<String> {
+                if lookup(name)?.name == AVAILABLE {
+                    return Some(Cc::NAMES.join(" "));
+                }
                 match own_name(name)? {
                     $($key => Some(self.$name.print()),)*
                     _ => None,
@@ -174,6 +178,9 @@ sysctls! {
     "net.ipv4.tcp_comp_sack_nr" tcp_comp_sack_nr: u32 = 44, "SACKs that may be merged.";
 }
 
+/// What `tcp_congestion_control` can be set to; it can only be read.
+const AVAILABLE: &str = "net.ipv4.tcp_available_congestion_control";
+
 /// Why a knob could not be set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SysctlError {
@@ -224,8 +231,9 @@ fn own_name(name: &str) -> Option<&'static str> {
 impl Sysctls {
     /// Sets `name` to `value`, which the kernel would take; nothing changes on an error.
     pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<(), SysctlError> {
-        let named = own_name(name).ok_or(SysctlError::Unknown)?;
         let key = lookup(name).ok_or(SysctlError::Unknown)?;
+        let named = own_name(name).or((key.name == AVAILABLE).then_some(AVAILABLE));
+        let named = named.ok_or(SysctlError::Unknown)?;
         let value = key.parse(value).map_err(SysctlError::Bad)?;
         let field = self.field(named).ok_or(SysctlError::Unknown)?;
         field.take(value).map_err(SysctlError::Refused)
@@ -233,8 +241,6 @@ impl Sysctls {
 }
 
 const PAGE: u64 = 4096;
-/// What `tcp_congestion_control` and TCP_CONGESTION may name.
-pub(crate) const CONGESTION_CONTROLS: [&str; 3] = ["reno", "cubic", "bbr"];
 
 impl Sysctls {
     /// Linux's defaults on a machine with `memory` bytes (Linux: `tcp_init`, `tcp_sk_init`, `udp_init`).
@@ -362,7 +368,7 @@ impl Field for CcName {
         let Value::Text(name) = value else {
             return Err(OTHER_FORM);
         };
-        if !CONGESTION_CONTROLS.contains(&name) {
+        if !Cc::exists(CcName::new(name)) {
             return Err("no such congestion control in this stack: reno, cubic or bbr");
         }
         *self = CcName::new(name);

@@ -192,7 +192,10 @@ pub(crate) fn get(fd: i32, level: i32, name: i32) -> Result<Vec<u8>> {
         (libc::IPPROTO_TCP, libc::TCP_INFO) => {
             return calls::on(fd, |sock| Ok(tcp_info::bytes(sock.state(), &sock.info()?).to_vec()));
         }
-        (libc::IPPROTO_TCP, TCP_CC_INFO) => return Ok(Vec::new()),
+        (libc::IPPROTO_TCP, TCP_CC_INFO) => {
+            let info = calls::on(fd, |sock| sock.info())?;
+            return Ok(info.bbr.map(tcp_info::bbr).unwrap_or_default());
+        }
         (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => {
             let O::Congestion(cc) = calls::get(fd, O::Congestion(CcName::default()))? else {
                 return bytes(0);

@@ -1,6 +1,19 @@
 //! Linux's `struct tcp_info` (include/uapi/linux/tcp.h) byte for byte, as of 6.18: 280 bytes.
 
+use estab_engine::proto::diag::BbrInfo;
 use estab_engine::proto::{State, TcpInfo};
+
+/// `struct tcp_bbr_info` (include/uapi/linux/inet_diag.h): 20 bytes.
+pub(crate) fn bbr(info: BbrInfo) -> Vec<u8> {
+    let words = [
+        info.bw as u32,
+        (info.bw >> 32) as u32,
+        info.min_rtt,
+        info.pacing_gain,
+        info.cwnd_gain,
+    ];
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
 
 /// Its size.
 pub(crate) const SIZE: usize = 280;

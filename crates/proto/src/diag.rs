@@ -204,4 +204,20 @@ pub struct TcpInfo {
     pub total_rto_time: u32,
     /// The congestion control (Linux gives it by another option, TCP_CONGESTION).
     pub cc: CcName,
+    /// What BBR knows of its path, where BBR controls (Linux gives it by TCP_CC_INFO, INET_DIAG_BBRINFO).
+    pub bbr: Option<BbrInfo>,
+}
+
+/// Linux's `struct tcp_bbr_info`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct BbrInfo {
+    /// The bottleneck's rate in bytes per second.
+    pub bw: u64,
+    /// The least RTT in microseconds.
+    pub min_rtt: u32,
+    /// Gains in 256ths.
+    pub pacing_gain: u32,
+    /// The same of the window.
+    pub cwnd_gain: u32,
 }

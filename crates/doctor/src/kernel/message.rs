@@ -3,7 +3,7 @@
 //! The layouts are the kernel's ABI: fields are only ever added at the end, so a shorter message leaves the rest zero.
 
 use crate::socket::{KernelSide, SkMem, Socket};
-use estab_proto::diag::CcName;
+use estab_proto::diag::{BbrInfo, CcName};
 use estab_proto::{SockDiag, State, TcpInfo, TimerInfo, TimerKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
@@ -18,6 +18,9 @@ const FIXED: usize = 72;
 const INFO: u16 = 2;
 const CONG: u16 = 4;
 const SKMEMINFO: u16 = 7;
+/// Asking for Vegas' brings BBR's too.
+const VEGASINFO: u16 = 3;
+const BBRINFO: u16 = 16;
 const SHUTDOWN: u16 = 8;
 const SKV6ONLY: u16 = 11;
 
@@ -46,7 +49,8 @@ impl Query {
         bytes[0] = if self.ipv6 { AF_INET6 } else { AF_INET };
         bytes[1] = self.protocol;
         let bit = |attribute: u16, wanted: bool| u8::from(wanted) << (attribute - 1);
-        bytes[2] = bit(INFO, self.info) | bit(CONG, self.info) | bit(SKMEMINFO, self.memory);
+        bytes[2] =
+            bit(INFO, self.info) | bit(CONG, self.info) | bit(VEGASINFO, self.info) | bit(SKMEMINFO, self.memory);
         bytes[4..8].copy_from_slice(&self.states.to_ne_bytes());
         bytes
     }
@@ -146,11 +150,12 @@ pub fn parse(protocol: u8, payload: &[u8]) -> Option<Socket> {
         cookie,
         ..KernelSide::default()
     };
-    let mut congestion = CcName::default();
+    let (mut congestion, mut bbr) = (CcName::default(), None);
     for (kind, value) in Attributes(attributes) {
         match kind {
             INFO if protocol == TCP && !value.is_empty() => socket.diag.info = Some(tcp_info(value)),
             CONG => congestion = text(value),
+            BBRINFO => bbr = Some(bbr_info(value)),
             SKMEMINFO => kernel.memory = Some(memory(value)),
             SHUTDOWN => kernel.shutdown = value.first().copied(),
             SKV6ONLY => kernel.v6_only = Some(value.first().is_some_and(|byte| *byte != 0)),
@@ -158,7 +163,7 @@ pub fn parse(protocol: u8, payload: &[u8]) -> Option<Socket> {
         }
     }
     if let Some(info) = &mut socket.diag.info {
-        info.cc = congestion;
+        (info.cc, info.bbr) = (congestion, bbr);
     }
     socket.kernel = Some(kernel);
     Some(socket)
@@ -167,6 +172,18 @@ pub fn parse(protocol: u8, payload: &[u8]) -> Option<Socket> {
 fn text(value: &[u8]) -> CcName {
     let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
     CcName::new(str::from_utf8(&value[..end]).unwrap_or(""))
+}
+
+/// `struct tcp_bbr_info` (include/uapi/linux/inet_diag.h).
+fn bbr_info(value: &[u8]) -> BbrInfo {
+    let mut fields = Fields(value);
+    let [low, high, min_rtt, pacing_gain, cwnd_gain] = [(); 5].map(|()| fields.u32());
+    BbrInfo {
+        bw: u64::from(high) << 32 | u64::from(low),
+        min_rtt,
+        pacing_gain,
+        cwnd_gain,
+    }
 }
 
 fn memory(value: &[u8]) -> SkMem {

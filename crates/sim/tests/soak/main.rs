@@ -41,10 +41,7 @@ struct Setup {
 impl Setup {
     fn draw(dice: &mut Dice) -> Setup {
         let mut host = || {
-            let mut set = vec![(
-                "net.ipv4.tcp_congestion_control",
-                dice.pick(&["cubic", "cubic", "reno"]),
-            )];
+            let mut set = vec![("net.ipv4.tcp_congestion_control", dice.pick(&["cubic", "bbr", "reno"]))];
             for (name, value, odds) in [
                 ("net.ipv4.tcp_ecn", "1", 0.3),
                 ("net.ipv4.tcp_sack", "0", 0.15),

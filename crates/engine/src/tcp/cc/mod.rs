@@ -1,6 +1,7 @@
 //! The congestion controls, behind one narrow trait (Linux: `struct tcp_congestion_ops`); a connection has one of
 //! them in place, without an allocation.
 
+mod bbr;
 mod cubic;
 mod reno;
 
@@ -10,8 +11,11 @@ use super::snd::cwnd::Cwnd;
 use super::snd::pacing::Pacing;
 use crate::Instant;
 use crate::env::Env;
+use crate::tcp::snd::rate::{Rate, Sample};
+use alloc::boxed::Box;
+use bbr::Bbr;
 use cubic::Cubic;
-use estab_proto::diag::CcName;
+use estab_proto::diag::{BbrInfo, CcName};
 use estab_proto::{Counter, SeqNum};
 use reno::Reno;
 
@@ -26,6 +30,8 @@ pub(crate) enum CcEvent {
     CompleteCwr,
     /// A timeout.
     Loss,
+    /// The tail loss probe repaired a loss.
+    TlpRecovery,
 }
 
 /// What an ACK acknowledged.
@@ -35,15 +41,37 @@ pub(crate) struct AckSample {
     pub(crate) rtt_us: Option<u32>,
 }
 
+/// Packets that were marked lost just now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lost {
+    pub(crate) packets: u32,
+    /// Packets in flight when they left, themselves included.
+    pub(crate) tx_in_flight: u32,
+    /// Packets marked lost since they left, themselves included.
+    pub(crate) since: u32,
+    /// The application limited what was in flight then.
+    pub(crate) app_limited: bool,
+}
+
 /// What a congestion control sees of its connection. The window is its to set.
 pub(crate) struct Cx<'a> {
     pub(crate) cwnd: &'a mut Cwnd,
     pub(crate) pacing: &'a mut Pacing,
+    pub(crate) rate: &'a mut Rate,
+    /// The state before the change that is being told, if one is.
+    pub(crate) state: CaState,
+    pub(crate) in_flight: u32,
+    /// Payload bytes of a segment.
+    pub(crate) mss: u32,
+    /// The smoothed RTT in microseconds; 0: unknown.
+    pub(crate) srtt_us: u32,
     pub(crate) now: Instant,
     pub(crate) una: SeqNum,
     pub(crate) nxt: SeqNum,
     /// The window, not the application, bounds what is sent.
     pub(crate) cwnd_limited: bool,
+    /// The same without regard to slow start.
+    pub(crate) window_full: bool,
     /// Data is held back by the pacing rate.
     pub(crate) paced: bool,
     /// Milliseconds when data was last sent.
@@ -73,6 +101,11 @@ pub(crate) trait CongestionControl {
     }
     /// `acked` segments were delivered in good order: grow the window.
     fn cong_avoid(&mut self, cx: &mut Cx<'_>, acked: u32);
+    /// After each ACK, for those that set window and pacing rate themselves, in every state
+    /// (see [`Cc::has_cong_control`]).
+    fn cong_control(&mut self, _cx: &mut Cx<'_>, _sample: &Sample) {}
+    /// Packets were marked lost, for the same.
+    fn lost(&mut self, _cx: &mut Cx<'_>, _lost: &Lost) {}
     /// The window after a reduction proved needless.
     fn undo_cwnd(&mut self, cx: &mut Cx<'_>) -> u32 {
         cx.cwnd.window.max(cx.cwnd.prior)
@@ -90,11 +123,12 @@ pub(crate) trait CongestionControl {
 pub(crate) enum Cc {
     Reno(Reno),
     Cubic(Cubic),
+    Bbr(Box<Bbr>),
 }
 
 impl Cc {
     /// The names there are (`net.ipv4.tcp_available_congestion_control`).
-    pub(crate) const NAMES: &[&str] = &["reno", "cubic"];
+    pub(crate) const NAMES: &[&str] = &["reno", "cubic", "bbr"];
 
     pub(crate) fn exists(name: CcName) -> bool {
         Self::NAMES.contains(&name.as_str())
@@ -104,6 +138,7 @@ impl Cc {
     pub(crate) fn new(name: CcName) -> Cc {
         match name.as_str() {
             "cubic" => Cc::Cubic(Cubic::default()),
+            "bbr" => Cc::Bbr(Box::new(Bbr::new())),
             _ => Cc::Reno(Reno),
         }
     }
@@ -112,6 +147,7 @@ impl Cc {
         CcName::new(match self {
             Cc::Reno(_) => "reno",
             Cc::Cubic(_) => "cubic",
+            Cc::Bbr(_) => "bbr",
         })
     }
 
@@ -119,32 +155,53 @@ impl Cc {
         match self {
             Cc::Reno(cc) => cc,
             Cc::Cubic(cc) => cc,
+            Cc::Bbr(cc) => &mut **cc,
         }
     }
 
     /// It sets window and pacing rate itself on every ACK (Linux: `cong_control`).
     pub(crate) fn has_cong_control(&self) -> bool {
-        false
+        matches!(self, Cc::Bbr(_))
     }
 
     /// The send buffer in windows (Linux: `sndbuf_expand`).
     pub(crate) fn sndbuf_factor(&self) -> u32 {
-        2
+        match self {
+            Cc::Bbr(_) => 3,
+            _ => 2,
+        }
+    }
+
+    /// What BBR knows of its path.
+    pub(crate) fn bbr_info(&self) -> Option<BbrInfo> {
+        match self {
+            Cc::Bbr(cc) => Some(cc.info()),
+            _ => None,
+        }
     }
 
     /// The least segments of a super-packet, where it has an opinion.
-    pub(crate) fn min_tso_segs(&self, _pacing: &Pacing) -> Option<u32> {
-        None
+    pub(crate) fn min_tso_segs(&self, pacing: &Pacing) -> Option<u32> {
+        match self {
+            Cc::Bbr(_) => Some(Bbr::min_tso_segs(pacing.rate)),
+            _ => None,
+        }
     }
 }
 
 impl Sender {
     /// The congestion control and what it may see.
     fn cc_parts(&mut self, now: Instant) -> (&mut dyn CongestionControl, Cx<'_>) {
-        let cwnd_limited = self.is_cwnd_limited();
+        let (cwnd_limited, in_flight) = (self.is_cwnd_limited(), self.in_flight());
         let cx = Cx {
             cwnd: &mut self.cwnd,
             pacing: &mut self.pacing,
+            rate: &mut self.rate,
+            state: self.state,
+            in_flight,
+            mss: u32::from(self.mss).max(1),
+            srtt_us: self.rtt.srtt(),
+            window_full: self.flags.cwnd_limited,
             now,
             una: self.una,
             nxt: self.nxt,
@@ -156,6 +213,7 @@ impl Sender {
     }
 
     pub(crate) fn cc_init(&mut self, env: &Env) {
+        self.flags.paced |= self.cc.has_cong_control();
         let (cc, mut cx) = self.cc_parts(env.now);
         cc.init(&mut cx);
     }
@@ -173,6 +231,16 @@ impl Sender {
     pub(crate) fn cc_cong_avoid(&mut self, env: &Env, acked: u32) {
         let (cc, mut cx) = self.cc_parts(env.now);
         cc.cong_avoid(&mut cx, acked);
+    }
+
+    pub(crate) fn cc_cong_control(&mut self, env: &Env, sample: &Sample) {
+        let (cc, mut cx) = self.cc_parts(env.now);
+        cc.cong_control(&mut cx, sample);
+    }
+
+    pub(crate) fn cc_lost(&mut self, env: &Env, lost: &Lost) {
+        let (cc, mut cx) = self.cc_parts(env.now);
+        cc.lost(&mut cx, lost);
     }
 
     pub(crate) fn cc_state(&mut self, env: &Env, state: CaState) {

@@ -3,6 +3,7 @@
 
 use super::{AckFlags, CaState, SackState};
 use crate::env::Env;
+use crate::tcp::cc::Lost;
 use crate::tcp::snd::lazy::Blank;
 use crate::tcp::snd::queue::Tags;
 use crate::tcp::snd::{AckIn, Sender};
@@ -397,5 +398,15 @@ impl Sender {
             return;
         }
         self.rate.lost = self.rate.lost.wrapping_add(packets);
+        if self.cc.has_cong_control() {
+            let seg = self.queue.by_id(id);
+            let lost = Lost {
+                packets,
+                tx_in_flight: seg.tx_in_flight,
+                since: self.rate.lost.wrapping_sub(seg.lost),
+                app_limited: seg.app_limited,
+            };
+            self.cc_lost(env, &lost);
+        }
     }
 }

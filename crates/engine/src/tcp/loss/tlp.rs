@@ -3,6 +3,7 @@
 
 use super::{AckFlags, CaState, rto};
 use crate::env::Env;
+use crate::tcp::cc::CcEvent;
 use crate::tcp::snd::{Nagle, Sender};
 use estab_proto::{Counter, SeqNum};
 
@@ -91,6 +92,7 @@ impl Sender {
             // New data arrived, or both copies did.
             self.tlp_high = None;
         } else if ack.after(high) {
+            self.cc_event(env, CcEvent::TlpRecovery);
             self.init_cwnd_reduction(env);
             self.set_ca_state(env, CaState::Cwr);
             self.end_cwnd_reduction(env);

@@ -114,6 +114,7 @@ impl Sender {
         let delivered = self.newly_delivered(env, prior_delivered, ece);
         let losses = self.rate.lost.wrapping_sub(prior_lost);
         st.rate.ack_delayed = flags.any(AckFlags::MAYBE_DELAYED);
+        st.rate.ece = ece;
         self.rate_gen(env, delivered, losses, reneged, &mut st.rate);
         self.cong_control(env, delivered, flags, &st);
         self.xmit_recovery(env, rexmit);
@@ -363,6 +364,9 @@ impl Sender {
 
     /// The window grows, or follows PRR (Linux: `tcp_cong_control`).
     fn cong_control(&mut self, env: &mut Env, delivered: u32, flags: AckFlags, st: &SackState) {
+        if self.cc.has_cong_control() {
+            return self.cc_cong_control(env, &st.rate);
+        }
         if self.in_cwnd_reduction() {
             self.cwnd_reduction(delivered, st.rate.losses, flags);
         } else {

@@ -62,5 +62,6 @@ impl Sender {
             info.total_rto_time = info.total_rto_time.saturating_add(spent);
         }
         info.cc = self.cc.name();
+        info.bbr = self.cc.bbr_info();
     }
 }

@@ -60,7 +60,9 @@ pub(crate) struct Seg {
     pub(crate) first_tx: Instant,
     pub(crate) delivered_at: Instant,
     pub(crate) delivered: u32,
-    pub(crate) delivered_ce: u32,
+    /// Packets marked lost until then, and in flight with this one.
+    pub(crate) lost: u32,
+    pub(crate) tx_in_flight: u32,
     /// Sequence number of the first byte.
     pub(crate) seq: SeqNum,
     /// Bytes of payload.
@@ -87,7 +89,8 @@ impl Seg {
             first_tx: Instant::ZERO,
             delivered_at: Instant::ZERO,
             delivered: 0,
-            delivered_ce: 0,
+            lost: 0,
+            tx_in_flight: 0,
             seq,
             len: 0,
             next: NIL,

@@ -45,6 +45,11 @@ impl Default for Rate {
 }
 
 impl Rate {
+    /// What is in flight now and before doesn't show what the path could carry.
+    pub(crate) fn mark_app_limited(&mut self, in_flight: u32) {
+        self.app_limited = self.delivered.wrapping_add(in_flight).max(1);
+    }
+
     /// `n` segments were delivered (Linux: `tcp_count_delivered`).
     pub(crate) fn count(&mut self, n: u32, ce: bool) {
         self.delivered = self.delivered.wrapping_add(n);
@@ -70,6 +75,12 @@ pub(crate) struct Sample {
     pub(crate) acked_sacked: u32,
     pub(crate) prior_in_flight: u32,
     pub(crate) app_limited: bool,
+    /// Packets in flight when the record that gave the sample left, and packets marked lost since then.
+    pub(crate) tx_in_flight: u32,
+    pub(crate) lost: u32,
+    prior_lost: u32,
+    /// ECN-Echo.
+    pub(crate) ece: bool,
     pub(crate) retrans: bool,
     /// The ACK may have been delayed by the receiver.
     pub(crate) ack_delayed: bool,
@@ -79,6 +90,7 @@ pub(crate) struct Sample {
 impl Sender {
     /// The record at `position` leaves.
     pub(super) fn rate_sent(&mut self, position: usize) {
+        let in_flight = self.in_flight();
         let seg = self.queue.at_mut(position);
         let rate = &mut self.rate;
         if self.packets_out == 0 {
@@ -87,7 +99,8 @@ impl Sender {
         seg.first_tx = rate.first_tx;
         seg.delivered_at = rate.delivered_at;
         seg.delivered = rate.delivered;
-        seg.delivered_ce = rate.delivered_ce;
+        seg.lost = rate.lost;
+        seg.tx_in_flight = in_flight + seg.packets();
         seg.app_limited = rate.app_limited != 0;
     }
 
@@ -101,6 +114,7 @@ impl Sender {
             sample.prior_delivered = seg.delivered;
             sample.prior_at = Some(seg.delivered_at);
             sample.app_limited = seg.app_limited;
+            (sample.tx_in_flight, sample.prior_lost) = (seg.tx_in_flight, seg.lost);
             sample.retrans = seg.tags.any(Tags::ANY_RETRANS);
             sample.last_end = seg.end();
             self.rate.first_tx = seg.sent;
@@ -119,6 +133,7 @@ impl Sender {
             rate.delivered_at = env.now;
         }
         (sample.acked_sacked, sample.losses) = (delivered, losses);
+        sample.lost = rate.lost.wrapping_sub(sample.prior_lost);
         let Some(prior_at) = sample.prior_at.filter(|_| !reneged) else {
             return;
         };
@@ -144,7 +159,7 @@ impl Sender {
             && self.in_flight() < self.cwnd.window
             && self.board.lost_out <= self.board.retrans_out
         {
-            self.rate.app_limited = self.rate.delivered.wrapping_add(self.in_flight()).max(1);
+            self.rate.mark_app_limited(self.in_flight());
         }
     }
 

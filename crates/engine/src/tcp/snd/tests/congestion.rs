@@ -235,3 +235,35 @@ fn why_sending_waits_is_timed() {
     let info = host.info();
     assert_eq!((info.busy_time, info.rwnd_limited), (150_000, 100_000));
 }
+
+/// BBR's pacing gain after five round trips, of which the last `marked` bring ECN-Echo.
+fn bbr_gain(marked: u32) -> u32 {
+    let mut host = Host::with(
+        Given {
+            cc: "bbr",
+            ecn: true,
+            ..USUAL
+        },
+        |_| {},
+    );
+    let mut sent = Vec::new();
+    for round in 0..5 {
+        host.write(1 << 20);
+        sent.extend(host.sent());
+        host.wait(100);
+        let end = (host.snd.nxt() - ISS) as u32;
+        host.ack_with(end, &[], |ack| ack.ece = round + marked >= 5);
+    }
+    host.write(1 << 20);
+    host.wait(100);
+    sent.extend(host.sent());
+    // The peer is told, as of any reduction.
+    assert_eq!(sent.iter().any(|segment| segment.contains('W')), marked > 0);
+    host.info().bbr.expect("BBR tells of itself").pacing_gain
+}
+
+#[test]
+fn bbr_ends_its_startup_when_routers_mark() {
+    assert_eq!((bbr_gain(0), bbr_gain(1)), (709, 709));
+    assert!(bbr_gain(2) <= 256);
+}

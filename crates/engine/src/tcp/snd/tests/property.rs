@@ -47,7 +47,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
         fates(),
         prop::collection::vec(1..30_000usize, 1..8),
         flags,
-        prop_oneof![Just("reno"), Just("cubic")],
+        prop_oneof![Just("reno"), Just("cubic"), Just("bbr")],
         prop_oneof![Just(1 << 20), Just(7_000u32), Just(700)],
     )
         .prop_map(|(data, acks, writes, (sack, ts, gso, reneges), cc, window)| Scenario {
