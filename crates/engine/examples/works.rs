@@ -256,7 +256,9 @@ fn half_open() {
     const N: u32 = 100_000;
     let mut two = Two::new(1500, 0);
     two.stacks[1].set_sysctl("net.ipv4.tcp_syncookies", "0").unwrap();
-    two.stacks[1].set_sysctl("net.ipv4.tcp_max_syn_backlog", "1000000").unwrap();
+    two.stacks[1]
+        .set_sysctl("net.ipv4.tcp_max_syn_backlog", "1000000")
+        .unwrap();
     two.stacks[1].set_sysctl("net.core.somaxconn", "1000000").unwrap();
     let id = two.stacks[1].socket(Family::V4, Kind::Stream).unwrap();
     two.sock(1, id).bind(([10, 0, 0, 2], 80).into()).unwrap();

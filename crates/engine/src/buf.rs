@@ -18,9 +18,10 @@ pub(crate) const SMALL: usize = 2 * 1024;
 /// The size of all other chunks.
 pub(crate) const LARGE: usize = 16 * 1024;
 
-/// How many free chunks a pool keeps; 1 MiB of each size.
+/// How many free chunks a pool keeps: 1 MiB of each size.
 const KEEP_SMALL: usize = (1 << 20) / SMALL;
 const KEEP_LARGE: usize = (1 << 20) / LARGE;
+const KEEP_ROWS: usize = 64;
 
 /// How a protocol stands with its memory, of which `tcp_mem` sets the marks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -41,6 +42,8 @@ type Chunk = Option<Box<[u8]>>;
 pub(crate) struct Pool {
     small: Vec<Box<[u8]>>,
     large: Vec<Box<[u8]>>,
+    /// Room for rows of chunks.
+    rows: Vec<VecDeque<Chunk>>,
 }
 
 impl Pool {
@@ -167,8 +170,14 @@ impl ByteQueue {
     /// Removes everything.
     pub(crate) fn clear(&mut self, pool: &mut Pool) {
         pool.give(self.first.take());
-        self.rest.drain(..).for_each(|chunk| pool.give(chunk));
-        *self = ByteQueue::new();
+        if self.rest.capacity() > 0 {
+            let mut row = core::mem::take(&mut self.rest);
+            row.drain(..).for_each(|chunk| pool.give(chunk));
+            if pool.rows.len() < KEEP_ROWS && row.capacity() <= KEEP_LARGE {
+                pool.rows.push(row);
+            }
+        }
+        (self.first_size, self.head, self.len, self.extent) = (0, 0, 0, 0);
     }
 
     /// Copies readable bytes from `offset` on into `out`; how many there were.
@@ -219,6 +228,9 @@ impl ByteQueue {
             let (chunk, size) = match index {
                 0 => (&mut self.first, self.first_size as usize),
                 _ => {
+                    if self.rest.capacity() == 0 {
+                        self.rest = pool.rows.pop().unwrap_or_default();
+                    }
                     if self.rest.len() < index {
                         self.rest.resize_with(index, || None);
                     }

@@ -8,11 +8,11 @@ use crate::ip::Ip;
 use crate::mib::Mib;
 use crate::rng::Rng;
 use crate::sysctl::Sysctls;
+use crate::tcp::demux::Tuple;
 use crate::timer::Wheel;
 use crate::trace::TraceSink;
 use crate::{Config, Instant};
 use alloc::boxed::Box;
-use core::net::SocketAddr;
 use estab_proto::{TraceEvent, TraceKind};
 
 pub(crate) struct Env {
@@ -32,6 +32,8 @@ pub(crate) struct Env {
     pub(crate) timers: Wheel<crate::timer::TimerKey>,
     /// Free chunks for the connections' byte queues.
     pub(crate) pool: Pool,
+    /// Send queues for the connections that will send next.
+    pub(crate) queues: crate::tcp::snd::queue::Spare,
     /// How TCP stands with its memory (`tcp_mem`).
     pub(crate) memory: Memory,
     /// Interfaces, routes, path MTUs, reassembly, neighbours, and stateless replies on their way out.
@@ -65,6 +67,7 @@ impl Env {
             rng,
             timers: Wheel::new(now),
             pool: Pool::default(),
+            queues: Default::default(),
             memory: Memory::default(),
             events: EventQueue::default(),
             challenges: Default::default(),
@@ -91,12 +94,13 @@ impl Env {
     }
 
     /// Tells the sink, if there is one, what `kind` says.
-    pub(crate) fn trace(&mut self, local: SocketAddr, remote: SocketAddr, kind: impl FnOnce() -> TraceKind) {
+    #[inline]
+    pub(crate) fn trace(&mut self, tuple: &Tuple, kind: impl FnOnce() -> TraceKind) {
         if let Some(sink) = self.trace.as_mut() {
             sink.event(&TraceEvent {
                 at_ns: self.now.nanos(),
-                local,
-                remote,
+                local: tuple.local(),
+                remote: tuple.remote(),
                 kind: kind(),
             });
         }

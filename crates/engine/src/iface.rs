@@ -1,7 +1,7 @@
 //! Interfaces: what the stack must know of a device, and what goes with each packet.
 
 /// An interface of a stack.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct IfaceId(pub u16);
 
 /// What a packet of an interface begins with.

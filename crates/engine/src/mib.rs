@@ -39,11 +39,13 @@ impl Mib {
     }
 
     /// One more.
+    #[inline]
     pub(crate) fn inc(&mut self, counter: Counter) {
         self.add(counter, 1);
     }
 
     /// `n` more.
+    #[inline]
     pub(crate) fn add(&mut self, counter: Counter, n: u64) {
         let value = &mut self.counters[counter.index()];
         *value = value.wrapping_add(n);

@@ -1,11 +1,12 @@
 //! Randomness from the caller's seed: a public stream (ports, jitter, IDs: values a peer may see), a secret
 //! one (keys), and keyed hashes wherever a peer picks what is hashed. The same seed gives the same values.
 
+use crate::tcp::demux::Tuple;
 use core::hash::{BuildHasher, Hasher};
 use core::net::{IpAddr, SocketAddr};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng as _, SeedableRng};
-use siphasher::sip::SipHasher24;
+use siphasher::sip::{SipHasher13, SipHasher24};
 
 /// What a keyed hash is for: each purpose has its own secret, so one's output tells nothing of another's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +41,8 @@ const HASH_KEYS: usize = HashKey::ReusePort as usize + 1;
 pub(crate) struct Rng {
     public: ChaCha12Rng,
     keys: [SipHasher24; HASH_KEYS],
+    /// For [`HashKey::Demux`]: of a hash that no peer ever sees, fewer rounds are enough.
+    demux: SipHasher13,
 }
 
 impl Rng {
@@ -49,8 +52,13 @@ impl Rng {
         public.set_stream(1);
         let mut secret = ChaCha12Rng::from_seed(seed);
         secret.set_stream(2);
-        let keys = core::array::from_fn(|_| SipHasher24::new_with_keys(secret.next_u64(), secret.next_u64()));
-        Rng { public, keys }
+        let secrets: [(u64, u64); HASH_KEYS] = core::array::from_fn(|_| (secret.next_u64(), secret.next_u64()));
+        let (first, second) = secrets[HashKey::Demux as usize];
+        Rng {
+            public,
+            keys: secrets.map(|(first, second)| SipHasher24::new_with_keys(first, second)),
+            demux: SipHasher13::new_with_keys(first, second),
+        }
     }
 
     /// 32 bits of the public stream.
@@ -85,6 +93,14 @@ impl Rng {
         write_ip(&mut hasher, a);
         write_ip(&mut hasher, b);
         hasher.finish()
+    }
+
+    /// The hash of a connection's two ends under [`HashKey::Demux`], for tables.
+    #[inline]
+    pub(crate) fn hash_demux(&self, tuple: &Tuple) -> u64 {
+        let mut bytes = [0; 36];
+        let len = ends_bytes(&mut bytes, tuple);
+        self.demux.hash(&bytes[..len])
     }
 
     /// The keyed hash of a connection's two ends.
@@ -147,7 +163,12 @@ impl core::hash::Hash for Ends {
 
 /// The 12 (IPv4) or 36 (IPv6) bytes that stand for a connection in every keyed hash.
 pub(crate) fn tuple_bytes(out: &mut [u8; 36], local: SocketAddr, remote: SocketAddr) -> usize {
-    let len = match (local.ip(), remote.ip()) {
+    ends_bytes(out, &Tuple::new(local, remote))
+}
+
+#[inline]
+fn ends_bytes(out: &mut [u8; 36], tuple: &Tuple) -> usize {
+    let len = match (tuple.local_ip, tuple.remote_ip) {
         (IpAddr::V4(l), IpAddr::V4(r)) => {
             out[..4].copy_from_slice(&l.octets());
             out[4..8].copy_from_slice(&r.octets());
@@ -159,8 +180,8 @@ pub(crate) fn tuple_bytes(out: &mut [u8; 36], local: SocketAddr, remote: SocketA
             32
         }
     };
-    out[len..len + 2].copy_from_slice(&local.port().to_be_bytes());
-    out[len + 2..len + 4].copy_from_slice(&remote.port().to_be_bytes());
+    out[len..len + 2].copy_from_slice(&tuple.local_port.to_be_bytes());
+    out[len + 2..len + 4].copy_from_slice(&tuple.remote_port.to_be_bytes());
     len + 4
 }
 

@@ -100,6 +100,17 @@ impl Stack {
     /// Takes a packet (on Ethernet: a frame) that `on` received.
     pub fn handle_packet(&mut self, now: Instant, on: IfaceId, packet: &[u8], meta: RxMeta) {
         self.env.now = now;
+        let Some(packet) = ip::open(&mut self.env, on, packet) else {
+            return;
+        };
+        match ip::plain_tcp(&mut self.env, on, packet, meta) {
+            Some(packet) => self.tcp.input(&mut self.env, &packet),
+            None => self.handle_other(on, packet, meta),
+        }
+    }
+
+    /// What isn't a plain TCP packet.
+    fn handle_other(&mut self, on: IfaceId, packet: &[u8], meta: RxMeta) {
         let mut whole = core::mem::take(&mut self.whole);
         whole.clear();
         match ip::input(&mut self.env, on, packet, meta, &mut whole) {

@@ -12,6 +12,9 @@ impl Instant {
     /// The clock's start.
     pub const ZERO: Instant = Instant(0);
 
+    /// The clock's end: a deadline that never comes.
+    pub(crate) const NEVER: Instant = Instant(u64::MAX);
+
     /// `ns` nanoseconds after the clock's start.
     pub const fn from_nanos(ns: u64) -> Instant {
         Instant(ns)
@@ -48,10 +51,17 @@ impl Instant {
     }
 }
 
+/// `Duration::as_nanos` in 64 bits.
+fn nanos(d: Duration) -> u64 {
+    d.as_secs()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(d.subsec_nanos().into())
+}
+
 impl Add<Duration> for Instant {
     type Output = Instant;
     fn add(self, d: Duration) -> Instant {
-        Instant(self.0.saturating_add(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)))
+        Instant(self.0.saturating_add(nanos(d)))
     }
 }
 
@@ -64,7 +74,7 @@ impl AddAssign<Duration> for Instant {
 impl Sub<Duration> for Instant {
     type Output = Instant;
     fn sub(self, d: Duration) -> Instant {
-        Instant(self.0.saturating_sub(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)))
+        Instant(self.0.saturating_sub(nanos(d)))
     }
 }
 

@@ -281,7 +281,11 @@ impl Udp {
     }
 
     /// The queue that `send` met full has drained.
+    #[inline]
     pub(crate) fn drained(&mut self, env: &mut Env) {
+        if self.blocked.is_empty() {
+            return;
+        }
         for id in core::mem::take(&mut self.blocked) {
             if let Some(sock) = self.socks.get(&id) {
                 notify(env, sock);

@@ -14,7 +14,19 @@ use estab_wire::ethernet::{Frame, ethertype};
 use estab_wire::ip::{Fragment, ipv4, ipv6, protocol};
 use estab_wire::{Malformed, ip, tcp, udp};
 
-/// Takes a packet (on Ethernet: a frame) of an interface. `whole` is empty room for a reassembled packet.
+/// Opens what an interface received: the IP packet in it, if there is one.
+#[inline]
+pub(crate) fn open<'a>(env: &mut Env, on: IfaceId, bytes: &'a [u8]) -> Option<&'a [u8]> {
+    match env.ip.iface(on).map(|config| config.medium) {
+        Some(Medium::Ip) => Some(bytes),
+        Some(Medium::Ethernet(mac)) => ethernet(env, on, mac, bytes),
+        None if on == LOOPBACK => Some(bytes),
+        // No such interface: nothing to count it on.
+        None => None,
+    }
+}
+
+/// Takes an IP packet of an interface that [`plain_tcp`] left. `whole` is empty room for a reassembled packet.
 ///
 /// Returns what a transport has to do; `None` when the packet is done with: dropped and counted, forwarded, kept
 /// for reassembly, or answered.
@@ -25,19 +37,6 @@ pub(crate) fn input<'a>(
     meta: RxMeta,
     whole: &'a mut Vec<u8>,
 ) -> Option<Delivery<'a>> {
-    let medium = match env.ip.iface(on) {
-        Some(config) => config.medium,
-        None if on == LOOPBACK => Medium::Ip,
-        // No such interface: nothing to count it on.
-        None => return None,
-    };
-    let bytes = match medium {
-        Medium::Ip => bytes,
-        Medium::Ethernet(mac) => ethernet(env, on, mac, bytes)?,
-    };
-    if let Some(packet) = plain_tcp(env, on, bytes, meta) {
-        return Some(Delivery::Tcp(packet));
-    }
     let view = match parse(env, bytes) {
         Ok(view) => view,
         Err(what) => return malformed(env, bytes, what),
@@ -72,8 +71,8 @@ pub(crate) fn input<'a>(
 
 /// Nearly every packet: TCP, whole, without IP options or padding. Only what needs no second thought is taken here,
 /// by the same checks in fewer steps; everything else goes the long way.
-#[inline]
-fn plain_tcp<'a>(env: &mut Env, on: IfaceId, bytes: &'a [u8], meta: RxMeta) -> Option<Packet<'a>> {
+#[inline(always)] // What it returns is large, and built where it is used.
+pub(crate) fn plain_tcp<'a>(env: &mut Env, on: IfaceId, bytes: &'a [u8], meta: RxMeta) -> Option<Packet<'a>> {
     let (src, dst, header_len, hop_limit, tos) = match bytes {
         [
             0x45,

@@ -25,7 +25,7 @@ pub(crate) use icmp::{IcmpError, IcmpKind, queue_echo};
 pub(crate) use icmp_out::{Problem, Subject};
 pub(crate) use output::HeaderSpec;
 pub(crate) use reply::{ReplyOptions, TcpReply};
-pub(crate) use route::{Route, in_prefix};
+pub(crate) use route::{Route, Way, in_prefix};
 
 use crate::env::Env;
 use crate::rng::Rng;
@@ -59,6 +59,8 @@ pub(crate) struct Ip {
     limits: icmp_out::Limits,
     idents: output::Idents,
     replies: reply::Replies,
+    /// Counts the changes to interfaces, addresses, routes and path MTUs: see [`Way`].
+    epoch: u32,
 }
 
 impl Ip {
@@ -74,12 +76,14 @@ impl Ip {
             limits: icmp_out::Limits::new(),
             idents: output::Idents::new(rng),
             replies: reply::Replies::new(),
+            epoch: 1,
         }
     }
 
     /// Adds an interface; its address and routes come after.
     pub(crate) fn add_iface(&mut self, config: IfaceConfig) -> IfaceId {
         // 65535 is the loopback; nobody has that many, and the last one's number is then given again.
+        self.changed();
         let id = IfaceId(self.ifaces.len().min(usize::from(u16::MAX) - 1) as u16);
         self.ifaces.truncate(usize::from(id.0));
         self.ifaces.push(Iface {
@@ -190,7 +194,7 @@ pub(crate) enum Delivery<'a> {
     Error(IcmpError),
 }
 
-pub(crate) use input::input;
+pub(crate) use input::{input, open, plain_tcp};
 
 #[cfg(test)]
 mod tests;

@@ -87,6 +87,7 @@ impl Ip {
         pmtu.forget(env.now, full);
         pmtu.entries.insert(dst, Entry { mtu, locked, expires });
         pmtu.order.push_back((expires, dst));
+        env.ip.changed();
         Ip::arm_pmtu(env);
         // Told again: it holds for longer.
         (mtu < old).then_some(mtu)
@@ -94,6 +95,7 @@ impl Ip {
 
     pub(super) fn expire_pmtu(env: &mut Env) {
         env.ip.pmtu.forget(env.now, false);
+        env.ip.changed();
         Ip::arm_pmtu(env);
     }
 

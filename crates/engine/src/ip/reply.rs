@@ -173,7 +173,15 @@ impl Ip {
     }
 
     /// Writes the next waiting answer to `buf`.
+    #[inline]
     pub(crate) fn poll_reply(env: &mut Env, buf: &mut [u8]) -> Option<Transmit> {
+        match env.ip.replies.queue.is_empty() {
+            true => None,
+            false => Ip::next_reply(env, buf),
+        }
+    }
+
+    fn next_reply(env: &mut Env, buf: &mut [u8]) -> Option<Transmit> {
         while let Some(queued) = env.ip.replies.queue.pop_front() {
             env.ip.replies.bytes -= queued.len();
             if env.ip.replies.queue.is_empty() && env.ip.replies.queue.capacity() > 64 {

@@ -36,6 +36,16 @@ impl Route {
     }
 }
 
+/// A [`Route`] as a connection remembers it, good until anything changes that routes are made of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Way {
+    /// 0: nothing is remembered.
+    epoch: u32,
+    mtu: u32,
+    iface: IfaceId,
+    dont_fragment: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     dst: IpAddr,
@@ -71,6 +81,42 @@ fn is_link_local(addr: IpAddr) -> bool {
 }
 
 impl Ip {
+    /// What a [`Way`] remembers may be wrong from now on.
+    pub(super) fn changed(&mut self) {
+        self.epoch = self.epoch.checked_add(1).unwrap_or(1);
+    }
+
+    /// The route in few words. On Ethernet the next hop would be one more: it is looked up each time.
+    pub(crate) fn remember(&self, route: &Route) -> Way {
+        match self.iface(route.iface).map(|config| config.medium) {
+            Some(Medium::Ethernet(_)) => Way::default(),
+            _ => Way {
+                epoch: self.epoch,
+                mtu: route.mtu,
+                iface: route.iface,
+                dont_fragment: route.dont_fragment,
+            },
+        }
+    }
+
+    /// The route remembered, between the addresses it was found for.
+    #[inline]
+    pub(crate) fn recall(&self, way: Way, dst: IpAddr, src: IpAddr) -> Option<Route> {
+        if way.epoch != self.epoch {
+            return None;
+        }
+        let config = self.iface(way.iface);
+        Some(Route {
+            iface: way.iface,
+            src,
+            next_hop: dst,
+            mtu: way.mtu,
+            gso_max_size: config.map_or(0, |config| config.gso_max_size),
+            csum_offload: config.is_none_or(|config| config.csum_offload),
+            dont_fragment: way.dont_fragment,
+        })
+    }
+
     /// Gives the interface an address, and the route to its prefix.
     pub(crate) fn add_addr(&mut self, iface: IfaceId, addr: IpAddr, prefix: u8) -> Result<()> {
         let known = self.ifaces.get_mut(usize::from(iface.0)).ok_or(SockError::EINVAL)?;
@@ -92,6 +138,7 @@ impl Ip {
         if usize::from(iface.0) >= self.ifaces.len() || prefix > bits(dst) || family_differs {
             return Err(SockError::EINVAL);
         }
+        self.changed();
         let same = |e: &Entry| e.prefix == prefix && in_prefix(dst, e.dst, prefix);
         if let Some(entry) = self.routes.iter_mut().find(|e| same(e)) {
             (entry.via, entry.iface) = (via, iface);

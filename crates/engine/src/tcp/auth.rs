@@ -92,7 +92,7 @@ impl Key {
 
     /// Whether `signature` is this segment's; takes as long whichever byte is wrong.
     fn signed(&self, segment: &Segment<'_>, signature: &[u8; 16]) -> bool {
-        let (src, dst) = (segment.remote.ip(), segment.local.ip());
+        let (src, dst) = (segment.tuple.remote_ip, segment.tuple.local_ip);
         let digest = self.digest(src, dst, segment.header, segment.payload);
         let wrong = digest.iter().zip(signature).fold(0, |wrong, (a, b)| wrong | (a ^ b));
         wrong == 0
@@ -210,7 +210,7 @@ impl Tcp {
         let Some(keys) = keys else {
             return Ok(());
         };
-        let (counter, reason) = match (keys.find(segment.remote.ip()), signature(segment.raw_options())?) {
+        let (counter, reason) = match (keys.find(segment.tuple.remote_ip), signature(segment.raw_options())?) {
             (None, None) => return Ok(()),
             (Some(_), None) => (Counter::TcpExtTCPMD5NotFound, DropReason::TcpMd5NotFound),
             (None, Some(_)) => (Counter::TcpExtTCPMD5Unexpected, DropReason::TcpMd5Unexpected),
@@ -224,7 +224,7 @@ impl Tcp {
     /// What an RST of `object`'s is signed with: asked before the segment is dealt with, which may end the object.
     pub(super) fn reset_key(&self, object: Option<Object>, segment: &Segment<'_>) -> Option<Key> {
         let keys = object.filter(|_| self.signing).and_then(|object| self.keys(object))?;
-        keys.find(segment.remote.ip()).cloned()
+        keys.find(segment.tuple.remote_ip).cloned()
     }
 
     /// RST for a segment that `object`, whose key is `key`, or nobody wanted. Where there is no connection (any more), a
@@ -244,23 +244,23 @@ impl Tcp {
         let Ok(signature) = signature(segment.raw_options()) else {
             return;
         };
-        let peer = segment.remote.ip();
+        let peer = segment.tuple.remote_ip;
         let listener = |port| {
-            let index = self.demux.listener(segment.local.ip(), port, hash)?;
+            let index = self.demux.listener(segment.tuple.local_ip, port, hash)?;
             self.listener_keys(index)
         };
         if matches!(object, Some(Object::Conn(_) | Object::Request(_))) {
             return reset::reset_segment(env, segment, key.as_ref());
         }
         if object.is_none()
-            && let Some(keys) = listener(segment.local.port())
+            && let Some(keys) = listener(segment.tuple.local_port)
         {
             return reset::reset_segment(env, segment, keys.find(peer));
         }
         let Some(signature) = signature else {
             return reset::reset_segment(env, segment, None);
         };
-        let key = listener(segment.remote.port()).and_then(|keys| keys.find(peer));
+        let key = listener(segment.tuple.remote_port).and_then(|keys| keys.find(peer));
         if let Some(key) = key.filter(|key| key.signed(segment, &signature)) {
             reset::reset_segment(env, segment, Some(key));
         }

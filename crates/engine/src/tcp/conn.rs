@@ -15,6 +15,7 @@ use crate::drop::DropReason;
 use crate::env::Env;
 use crate::event::SocketId;
 use crate::iface::IfaceId;
+use crate::ip::Way;
 use crate::sock::SockOpts;
 use crate::sock::bind::{Binding, PackedBinding};
 use crate::timer::TimerHandle;
@@ -107,6 +108,8 @@ pub(crate) struct Conn {
     pub(crate) mss_clamp: u16,
     /// The path's MTU as last applied.
     pub(crate) pmtu: u32,
+    /// Its route as last found.
+    pub(super) way: Way,
     pub(crate) snd: Sender,
     pub(crate) rcv: Receiver,
     pub(crate) ts: TsState,
@@ -136,6 +139,8 @@ pub(crate) struct Conn {
     pub(crate) generation: u32,
     pub(crate) hash: u32,
     pub(crate) timer: TimerHandle,
+    /// When that fires.
+    pub(super) armed: Instant,
     /// What its buffers were charged when last looked at.
     pub(crate) last_charged: u32,
     pub(crate) segs_in: u32,
@@ -429,6 +434,7 @@ impl Conn {
             rcv_scale: WindowScale::default(),
             mss_clamp: 536,
             pmtu: 0,
+            way: Way::default(),
             snd,
             rcv,
             ts: TsState {
@@ -451,6 +457,7 @@ impl Conn {
             generation: new.generation,
             hash: new.hash,
             timer: TimerHandle::NONE,
+            armed: NEVER,
             last_charged: 0,
             segs_in: 0,
             segs_out: 0,
@@ -531,4 +538,4 @@ impl core::ops::Deref for SackList {
 }
 
 // With its slots in the tables of handles, lookups, ports and timers an idle connection stays within 1 KiB.
-const _: () = assert!(size_of::<Conn>() <= 912);
+const _: () = assert!(size_of::<Conn>() <= 936);

@@ -158,7 +158,7 @@ impl Conn {
             (false, 0) => env.sysctl.tcp_syn_retries + linear,
             (false, n) => u32::from(n) + linear,
         };
-        env.trace(self.tuple.local(), self.tuple.remote(), || TraceKind::Timer {
+        env.trace(&self.tuple, || TraceKind::Timer {
             kind: match state {
                 State::SynSent => TimerKind::Retransmit,
                 _ => TimerKind::SynAck,

@@ -5,7 +5,6 @@
 //! tuple itself stands in the object.
 
 use crate::env::Env;
-use crate::rng::HashKey;
 use crate::sock::bind::BindAddr;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
@@ -97,11 +96,13 @@ pub(crate) struct Demux {
 
 impl Demux {
     /// The keyed hash of a tuple.
+    #[inline]
     pub(crate) fn hash(env: &Env, tuple: &Tuple) -> u32 {
-        env.rng.hash_tuple(HashKey::Demux, tuple.local(), tuple.remote()) as u32
+        env.rng.hash_demux(tuple) as u32
     }
 
     /// The object of a tuple; `is` tells whether an object's tuple is the one wanted.
+    #[inline]
     pub(crate) fn find(&self, hash: u32, is: impl Fn(Object) -> bool) -> Option<Object> {
         self.table
             .find(spread(hash), |e| e.hash == hash && is(e.handle.object()))

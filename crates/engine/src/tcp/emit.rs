@@ -42,6 +42,18 @@ impl Conn {
         }
     }
 
+    /// [`Self::route`], looked up only when something has changed.
+    #[inline]
+    fn known_route(&mut self, env: &Env) -> Result<Route> {
+        let (dst, src) = (self.tuple.remote_ip, self.tuple.local_ip);
+        if let Some(route) = env.ip.recall(self.way, dst, src) {
+            return Ok(route);
+        }
+        let route = self.route(env)?;
+        self.way = env.ip.remember(&route);
+        Ok(route)
+    }
+
     /// Payload bytes of a full segment: what MTU and peer allow, less timestamps (Linux: `tcp_sync_mss`).
     pub(super) fn current_mss(&self, env: &Env) -> u16 {
         let v4 = self.tuple.local_ip.is_ipv4();
@@ -69,7 +81,7 @@ impl Conn {
 
     /// Writes the next segment to `buf`.
     pub(super) fn transmit(&mut self, env: &mut Env, buf: &mut [u8]) -> Option<Transmit> {
-        let route = match self.route(env) {
+        let route = match self.known_route(env) {
             Ok(route) => route,
             Err(_) => {
                 env.mib.drop(crate::DropReason::NoRoute);
@@ -101,6 +113,7 @@ impl Conn {
         self.rcv.on_ack_sent(&mut env.rcv());
     }
 
+    #[inline]
     fn next_segment(&mut self, env: &mut Env, route: &Route, room: usize) -> Option<Out> {
         if self.opening.as_ref().is_some_and(|o| o.due) {
             return self.syn(env);
@@ -160,8 +173,9 @@ impl Conn {
         }
     }
 
+    #[inline]
     fn next_segment_of_sender(&mut self, env: &mut Env, max_payload: u32, mss: u16) -> Option<Out> {
-        let tx = self.snd.poll(TxRoom { max_payload, mss })?;
+        let tx = self.snd.poll(env, TxRoom { max_payload, mss })?;
         let mut out = self.dataless(env, tx.seq, TcpFlags::ACK | tx.flags);
         out.urgent = tx.urg_ptr;
         out.len = tx.len;
@@ -174,6 +188,7 @@ impl Conn {
     }
 
     /// A segment's header as of now: it acknowledges all that was received.
+    #[inline]
     fn dataless(&mut self, env: &mut Env, seq: SeqNum, flags: TcpFlags) -> Out {
         let mut options = Options {
             timestamps: self.ts.ok.then(|| Timestamps {
@@ -236,8 +251,9 @@ impl Conn {
         Some(out)
     }
 
+    #[inline]
     fn write_segment(&mut self, env: &mut Env, route: &Route, buf: &mut [u8], out: &Out) -> Option<Transmit> {
-        env.trace(self.tuple.local(), self.tuple.remote(), || {
+        env.trace(&self.tuple, || {
             let mut bytes = [0; 40];
             let len = out.options.write(&mut bytes).unwrap_or(0);
             TraceKind::Sent(SegmentTrace {

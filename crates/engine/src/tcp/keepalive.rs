@@ -97,7 +97,7 @@ impl Conn {
             return;
         }
         let probes = self.keepalive.probes;
-        env.trace(self.tuple.local(), self.tuple.remote(), || TraceKind::Timer {
+        env.trace(&self.tuple, || TraceKind::Timer {
             kind: TimerKind::Keepalive,
             retries: probes,
         });

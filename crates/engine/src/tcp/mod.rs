@@ -92,7 +92,7 @@ pub(crate) fn trace_move(env: &mut Env, tuple: &Tuple, from: State, to: State, o
         estab_proto::state::allowed(from, on, to),
         "no arrow {from:?} -> {to:?} on {on:?}"
     );
-    env.trace(tuple.local(), tuple.remote(), || TraceKind::State { from, to, on });
+    env.trace(tuple, || TraceKind::State { from, to, on });
 }
 
 /// All of TCP: its objects by lifetime, and the ways to them.
@@ -151,6 +151,7 @@ impl Tcp {
     }
 
     /// A packet for TCP (Linux: `tcp_v4_rcv`).
+    #[inline]
     pub(crate) fn input(&mut self, env: &mut Env, packet: &Packet<'_>) {
         env.mib.inc(Counter::TcpInSegs);
         if packet.multicast {
@@ -169,14 +170,13 @@ impl Tcp {
         if quiet::quiet_until(env).is_some() {
             return env.mib.drop(DropReason::TcpQuietTime);
         }
-        env.trace(segment.local, segment.remote, || TraceKind::Received(segment.trace()));
-        let tuple = segment.tuple();
-        let hash = Demux::hash(env, &tuple);
-        let object = self.find(hash, &tuple);
+        env.trace(&segment.tuple, || TraceKind::Received(segment.trace()));
+        let hash = Demux::hash(env, &segment.tuple);
+        let object = self.find(hash, &segment.tuple);
         let key = self.reset_key(object, &segment);
         if let Err(reject) = self.dispatch(env, &segment, object, hash) {
             env.mib.drop(reject.reason);
-            env.trace(segment.local, segment.remote, || TraceKind::Dropped {
+            env.trace(&segment.tuple, || TraceKind::Dropped {
                 segment: segment.trace(),
                 reason: reject.reason.name(),
             });
@@ -269,7 +269,7 @@ impl Tcp {
     /// The listener a segment without connection is for.
     fn listener_for(&self, env: &Env, segment: &Segment<'_>, hash: u32) -> Option<u32> {
         self.demux
-            .listener(segment.local.ip(), segment.local.port(), hash)
+            .listener(segment.tuple.local_ip, segment.tuple.local_port, hash)
             .or_else(|| match !segment.ours && env.ip.is_transparent(segment.iface) {
                 true => self.demux.transparent(hash),
                 false => None,
@@ -311,9 +311,11 @@ impl Tcp {
             return;
         }
         let charged = conn.charged();
-        self.charged =
-            self.charged + u64::from(charged) - u64::from(core::mem::replace(&mut conn.last_charged, charged));
-        update_memory(env, self.charged);
+        if charged != conn.last_charged {
+            let before = core::mem::replace(&mut conn.last_charged, charged);
+            self.charged = self.charged + u64::from(charged) - u64::from(before);
+            update_memory(env, self.charged);
+        }
         if conn.snd.take_writable() {
             conn.notify(env);
         }
@@ -407,7 +409,9 @@ impl Tcp {
                 .get_mut(index as usize)
                 .filter(|c| c.generation == generation)
             {
-                if let Some(transmit) = conn.transmit(env, buf) {
+                if conn.wants_transmit()
+                    && let Some(transmit) = conn.transmit(env, buf)
+                {
                     return Some(transmit);
                 }
                 conn.in_ready = false;

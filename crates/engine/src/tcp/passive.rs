@@ -82,7 +82,7 @@ impl Tcp {
         if env.sysctl.tcp_syncookies == 0 || !recent {
             return Ok(false);
         }
-        let (local, remote) = (segment.local, segment.remote);
+        let (local, remote) = (segment.local(), segment.remote());
         let Some(mss) = cookie::check(env, local, remote, segment.seq - 1, segment.ack - 1) else {
             env.mib.inc(Counter::TcpExtSyncookiesFailed);
             return Ok(false);
@@ -153,7 +153,7 @@ impl Tcp {
         if let Some(ts) = segment.options.timestamps
             && env.sysctl.tcp_tw_recycle != 0
             && isn.is_none()
-            && self.peers.recycle_rejects(env, segment.remote.ip(), ts.val)
+            && self.peers.recycle_rejects(env, segment.tuple.remote_ip, ts.val)
         {
             env.mib.inc(Counter::TcpExtPAWSPassive);
             env.mib.inc(Counter::TcpExtListenDrops);
@@ -162,7 +162,7 @@ impl Tcp {
         if !want_cookie && isn.is_none() && cookies == 0 {
             // The last quarter is for peers that proved themselves before.
             let most = env.sysctl.tcp_max_syn_backlog;
-            if most.saturating_sub(listener.requests) < most >> 2 && !self.peers.is_proven(segment.remote.ip()) {
+            if most.saturating_sub(listener.requests) < most >> 2 && !self.peers.is_proven(segment.tuple.remote_ip) {
                 env.mib.inc(Counter::TcpExtListenDrops);
                 return Err(DropReason::TcpReqQueueFull.into());
             }
@@ -438,7 +438,7 @@ impl Tcp {
         env.mib.inc(Counter::TcpExtTCPTimeouts);
         let (tuple, timeouts) = (request.tuple, request.timeouts);
         let (expire, resend) = request.on_timeout(most, listener.opts.defer_accept);
-        env.trace(tuple.local(), tuple.remote(), || estab_proto::TraceKind::Timer {
+        env.trace(&tuple, || estab_proto::TraceKind::Timer {
             kind: estab_proto::TimerKind::SynAck,
             retries: timeouts,
         });
@@ -539,7 +539,7 @@ pub(super) fn make_request(
     asked: &Asked,
 ) -> Option<(Request, u16)> {
     let opts = &listener.opts;
-    let tuple = segment.tuple();
+    let tuple = segment.tuple;
     let (local, remote) = (tuple.local(), tuple.remote());
     let route = env.ip.route_on(segment.iface, tuple.remote_ip, tuple.local_ip).ok()?;
     let ts_ok = asked.ts.is_some() && env.sysctl.tcp_timestamps != 0;

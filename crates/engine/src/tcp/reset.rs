@@ -44,7 +44,7 @@ pub(crate) fn answer(env: &mut Env, tuple: &Tuple, iface: IfaceId, a: Answer, ke
     if let Some(key) = key {
         auth::sign_reply(&mut reply, key);
     }
-    env.trace(tuple.local(), tuple.remote(), || {
+    env.trace(tuple, || {
         let mut bytes = [0; 40];
         let len = reply.wire_options().write(&mut bytes).unwrap_or(0);
         TraceKind::Sent(SegmentTrace {
@@ -74,7 +74,7 @@ pub(crate) fn reset_segment(env: &mut Env, segment: &Segment<'_>, key: Option<&K
         flags,
         ..Answer::default()
     };
-    answer(env, &segment.tuple(), segment.iface, a, key);
+    answer(env, &segment.tuple, segment.iface, a, key);
 }
 
 /// A request's SYN-ACK with our MSS; it counts as sent now.

@@ -11,8 +11,8 @@ use estab_wire::tcp::{self as wire, OptionIter, Options, kind};
 
 /// A segment that arrived.
 pub(crate) struct Segment<'a> {
-    pub(crate) local: SocketAddr,
-    pub(crate) remote: SocketAddr,
+    /// Whom it was sent to, and by whom.
+    pub(crate) tuple: Tuple,
     /// Where it came in.
     pub(crate) iface: IfaceId,
     /// `local` is an address of ours, not one a transparent interface stands in for.
@@ -38,14 +38,19 @@ pub(crate) struct Segment<'a> {
 
 impl<'a> Segment<'a> {
     /// Reads and checks a packet's transport part.
+    #[inline(always)] // A struct of this size is built where it stays, or every packet pays for moving it.
     pub(crate) fn parse(packet: &Packet<'a>) -> Result<Segment<'a>, DropReason> {
         let raw = wire::Segment::parse(packet.payload).map_err(|_| DropReason::PktTooSmall)?;
         if !packet.checksum_ok() {
             return Err(DropReason::TcpCsum);
         }
         Ok(Segment {
-            local: SocketAddr::new(packet.dst, raw.dst_port),
-            remote: SocketAddr::new(packet.src, raw.src_port),
+            tuple: Tuple {
+                local_ip: packet.dst,
+                remote_ip: packet.src,
+                local_port: raw.dst_port,
+                remote_port: raw.src_port,
+            },
             iface: packet.iface,
             ours: packet.local,
             seq: SeqNum(raw.seq),
@@ -63,8 +68,14 @@ impl<'a> Segment<'a> {
         })
     }
 
-    pub(crate) fn tuple(&self) -> Tuple {
-        Tuple::new(self.local, self.remote)
+    /// Whom it was sent to.
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.tuple.local()
+    }
+
+    /// Who sent it.
+    pub(crate) fn remote(&self) -> SocketAddr {
+        self.tuple.remote()
     }
 
     pub(crate) fn has(&self, flag: TcpFlags) -> bool {

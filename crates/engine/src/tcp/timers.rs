@@ -12,7 +12,7 @@ use estab_proto::state::Trigger;
 use estab_proto::{Counter, State, TimerInfo, TimerKind, TraceKind};
 
 /// No deadline.
-pub(crate) const NEVER: Instant = Instant::from_nanos(u64::MAX);
+pub(crate) const NEVER: Instant = Instant::NEVER;
 
 fn at(deadline: Instant, kind: TimerKind) -> Option<(Instant, TimerKind)> {
     (deadline != NEVER).then_some((deadline, kind))
@@ -52,17 +52,28 @@ impl Conn {
         ]
     }
 
-    /// Moves the wheel's timer if the earliest deadline is earlier than it.
+    /// Moves the wheel's timer if the earliest deadline is earlier than it. One that is later, or gone, waits for the timer
+    /// to fire: with nearly every segment some deadline moves, and nearly none passes.
     pub(super) fn rearm(&mut self, env: &mut Env, index: u32) {
-        let first = self.deadlines().iter().filter_map(|(_, d)| d.map(|(at, _)| at)).min();
-        match (first, env.timers.deadline(self.timer)) {
-            (Some(at), armed) if armed.is_none_or(|armed| at < armed) => {
-                let key = TimerKey::Conn(index, self.generation);
-                env.timers.set(&mut self.timer, at, key);
-            }
-            (None, Some(_)) => env.timers.cancel(&mut self.timer),
-            _ => {}
+        let first = self.first_deadline();
+        if first < self.armed {
+            let key = TimerKey::Conn(index, self.generation);
+            env.timers.set(&mut self.timer, first, key);
+            self.armed = first;
         }
+    }
+
+    /// The earliest of [`Self::deadlines`].
+    fn first_deadline(&self) -> Instant {
+        let mut first = self.fin_wait2_until;
+        if let Some(at) = self.opening.as_ref().and_then(|o| o.deadline) {
+            first = first.min(at);
+        }
+        if self.state != State::Closed && self.state != State::SynSent {
+            first = first.min(self.keepalive.deadline());
+            first = first.min(self.snd.deadline_at()).min(self.rcv.deadline_at());
+        }
+        first
     }
 
     /// The timer that `ss -o` shows: retransmission and its kin before keepalive, delayed ACKs not at all.
@@ -86,6 +97,7 @@ impl Conn {
 
     /// Acts on every deadline that has passed.
     fn on_timer(&mut self, env: &mut Env) {
+        self.armed = NEVER;
         for (which, deadline) in self.deadlines() {
             if deadline.is_none_or(|(at, _)| at > env.now) || self.state == State::Closed {
                 continue;
@@ -112,10 +124,7 @@ impl Conn {
         };
         if let Some((_, kind)) = self.snd.deadline() {
             let retries = self.snd.retries();
-            env.trace(self.tuple.local(), self.tuple.remote(), || TraceKind::Timer {
-                kind,
-                retries,
-            });
+            env.trace(&self.tuple, || TraceKind::Timer { kind, retries });
         }
         let retries = self.snd.retries();
         let rto = self

@@ -87,6 +87,7 @@ pub struct Segment<'a> {
 
 impl<'a> Segment<'a> {
     /// Reads a segment. Its checksum is looked at by [`checksum_ok`], not here: a device may have done that.
+    #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Segment<'a>, Malformed> {
         let (raw, _) = Raw::ref_from_prefix(bytes).map_err(|_| Malformed::TcpHeaderTruncated)?;
         let offset_flags = raw.offset_flags.get();
@@ -149,6 +150,7 @@ impl Header {
     /// Writes header and options, in Linux's order and alignment, to the front of `buf`; returns their length, or
     /// `None` when they don't fit in it or the options don't fit in a header. The checksum is left 0: next comes
     /// [`set_checksum`] or [`set_partial_checksum`].
+    #[inline]
     pub fn write(&self, buf: &mut [u8], options: &Options) -> Option<usize> {
         let area = buf.get_mut(HEADER_LEN..)?;
         let len = options.write(area)?;
@@ -157,6 +159,7 @@ impl Header {
 
     /// Writes the header before `options_len` bytes of options (a multiple of 4, at most 40) that stand or will stand
     /// behind it; returns the length of both, or `None` when they don't fit.
+    #[inline]
     pub fn write_before(&self, buf: &mut [u8], options_len: usize) -> Option<usize> {
         let len = HEADER_LEN + options_len;
         if options_len > MAX_OPTIONS_LEN || !options_len.is_multiple_of(4) || buf.len() < len {
@@ -179,6 +182,7 @@ impl Header {
 
 /// Completes a header's checksum. `header` is header and options with the checksum field 0; `payload` is the sum of
 /// the `payload_len` bytes behind it, from [`copy_and_sum`](crate::checksum::copy_and_sum) say.
+#[inline]
 pub fn set_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr, payload: Sum, payload_len: usize) {
     let mut sum = Sum::pseudo(src, dst, protocol::TCP, header.len() + payload_len);
     sum.add_bytes(header);

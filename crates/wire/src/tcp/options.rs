@@ -157,15 +157,22 @@ impl Options {
     /// Reads an option list as Linux's tcp_parse_options does: an option of a wrong length for its kind is passed
     /// over, a length that makes no sense ends the list, and what came before it stays. `syn` tells whether the
     /// segment is a SYN, without which MSS, window scale, SACK permitted and Fast Open mean nothing.
+    #[inline]
     pub fn parse(bytes: &[u8], syn: bool) -> Options {
-        let mut options = Options::default();
         // Most segments of a connection carry exactly these.
         if let [kind::NOP, kind::NOP, kind::TIMESTAMPS, 10, ts @ ..] = bytes
             && let Ok(ts) = <&[u8; 8]>::try_from(ts)
         {
-            options.timestamps = Some(read_timestamps(ts));
-            return options;
+            return Options {
+                timestamps: Some(read_timestamps(ts)),
+                ..Options::default()
+            };
         }
+        Options::parse_list(bytes, syn)
+    }
+
+    fn parse_list(bytes: &[u8], syn: bool) -> Options {
+        let mut options = Options::default();
         for RawOption { kind, data } in OptionIter::new(bytes) {
             match (kind, data) {
                 (kind::MSS, &[a, b]) if syn && (a, b) != (0, 0) => options.mss = Some(u16::from_be_bytes([a, b])),

@@ -7,7 +7,7 @@ mod header;
 mod neighbours;
 mod routing;
 
-use super::{Delivery, IcmpError, Ip, LOOPBACK, input};
+use super::{Delivery, IcmpError, Ip, LOOPBACK, input, open, plain_tcp};
 use crate::echo::Echo;
 use crate::env::Env;
 use crate::stack::Family;
@@ -128,6 +128,13 @@ impl Node {
     }
 
     fn input_with(&mut self, on: IfaceId, bytes: &[u8], meta: RxMeta) {
+        let Some(bytes) = open(&mut self.env, on, bytes) else {
+            return;
+        };
+        if plain_tcp(&mut self.env, on, bytes, meta).is_some() {
+            self.tcp += 1;
+            return;
+        }
         let mut whole = Vec::new();
         match input(&mut self.env, on, bytes, meta, &mut whole) {
             Some(Delivery::Udp(packet)) => self.udp.input(&mut self.env, &packet),

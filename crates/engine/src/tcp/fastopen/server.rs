@@ -88,7 +88,7 @@ impl Tcp {
             return Answer::Request(None);
         };
         let keys = opts.fastopen_keys.unwrap_or(env.sysctl.tcp_fastopen_key);
-        let (from, to) = (segment.remote.ip(), segment.local.ip());
+        let (from, to) = (segment.tuple.remote_ip, segment.tuple.local_ip);
         let good = Cookie::with_cookie(&cookie::make(env, &keys, from, to), option.experimental);
         if option.is_request() {
             return Answer::Request(good);

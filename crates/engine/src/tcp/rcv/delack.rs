@@ -161,6 +161,18 @@ impl Receiver {
         Some((at, TimerKind::DelayedAck))
     }
 
+    /// [`Self::deadline`]; the end of time: none.
+    pub(crate) fn deadline_at(&self) -> Instant {
+        let mut at = Instant::NEVER;
+        if self.pending & ACK_TIMER != 0 {
+            at = self.delack_at;
+        }
+        if self.compressed > 0 {
+            at = at.min(self.compressed_at);
+        }
+        at
+    }
+
     /// Time has passed; true if an ACK is to be sent now (Linux: `tcp_delack_timer_handler`, `tcp_compressed_ack_kick`).
     pub(crate) fn on_timer(&mut self, cx: &mut Cx, path: &Path) -> bool {
         if self.compressed > 0 && self.compressed_at <= cx.now {

@@ -92,7 +92,7 @@ impl Sender {
             }
             self.ack_probe(env);
             self.process_tlp_ack(env, ack.ack, flags);
-            self.settle();
+            self.settle(env);
             return out;
         }
         self.clean_rtx_queue(env, prior_fack, prior_una, ack, &mut flags, &mut st);
@@ -118,7 +118,7 @@ impl Sender {
         self.rate_gen(env, delivered, losses, reneged, &mut st.rate);
         self.cong_control(env, delivered, flags, &st);
         self.xmit_recovery(env, rexmit);
-        self.settle();
+        self.settle(env);
         out
     }
 

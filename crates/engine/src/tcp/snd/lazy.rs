@@ -26,6 +26,18 @@ impl<T> Lazy<T> {
         self.0 = None;
     }
 
+    /// Takes the value out, which leaves it blank.
+    pub(crate) fn take(&mut self) -> Option<Box<T>> {
+        self.0.take()
+    }
+
+    /// Gives a blank value the memory to become something else.
+    pub(crate) fn fill(&mut self, from: impl FnOnce() -> Option<Box<T>>) {
+        if self.0.is_none() {
+            self.0 = from();
+        }
+    }
+
     /// Bytes of memory held.
     pub(crate) fn truesize(&self) -> usize {
         self.0.as_ref().map_or(0, |_| size_of::<T>())

@@ -353,14 +353,14 @@ impl Sender {
 
     /// The next segment to write, in the order of decision; call again until `None`. What was acknowledged in the
     /// meantime is left out.
-    pub(crate) fn poll(&mut self, room: TxRoom) -> Option<TxSegment> {
+    pub(crate) fn poll(&mut self, env: &mut Env, room: TxRoom) -> Option<TxSegment> {
         while self.wants_transmit() {
             let una = self.una;
             let out = self.queue.departures.front_mut()?;
             if out.kind != Kind::Probe {
                 let fin = u32::from(out.flags.contains(TcpFlags::FIN));
                 if !(out.seq + out.len + fin).after(una) {
-                    self.departed();
+                    self.departed(env);
                     continue;
                 }
                 let stale = una.since(out.seq).min(out.len);
@@ -380,7 +380,7 @@ impl Sender {
                 probe: out.kind == Kind::Probe,
             };
             if out.len <= most {
-                self.departed();
+                self.departed(env);
                 return Some(segment);
             }
             // The device takes less at once: PSH and FIN end the last piece, CWR is in the first.
@@ -403,15 +403,17 @@ impl Sender {
         !self.queue.departures.is_empty()
     }
 
-    fn departed(&mut self) {
+    fn departed(&mut self, env: &mut Env) {
         self.queue.departures.pop_front();
-        self.settle();
+        self.settle(env);
     }
 
     /// With everything acknowledged and nothing to send, the queue's memory goes.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn settle(&mut self, env: &mut Env) {
         if self.queue.is_empty() && self.queue.departures.is_empty() {
-            self.queue.release();
+            if let Some(queue) = self.queue.take() {
+                env.queues.give(queue);
+            }
             if self.state <= CaState::Disorder {
                 self.board.release();
             }

@@ -9,6 +9,7 @@
 use super::lazy::Blank;
 use crate::Instant;
 use crate::buf::{ByteQueue, Pool};
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use estab_proto::{SeqNum, TcpFlags};
@@ -160,6 +161,31 @@ impl Blank for SendQueue {
     }
     fn fresh() -> SendQueue {
         SendQueue::new()
+    }
+}
+
+/// Queues that nobody needs at the moment, with the room they had for records: a connection that sends again takes one.
+#[derive(Default)]
+#[allow(clippy::vec_box)] // They move from box to box.
+pub(crate) struct Spare(Vec<Box<SendQueue>>);
+
+impl Spare {
+    /// How many are kept.
+    const KEEP: usize = 256;
+    /// Records a kept one may have room for.
+    const RECORDS: usize = 64;
+
+    pub(super) fn take(&mut self) -> Option<Box<SendQueue>> {
+        self.0.pop()
+    }
+
+    /// `queue` is empty.
+    pub(super) fn give(&mut self, mut queue: Box<SendQueue>) {
+        if self.0.len() < Spare::KEEP && queue.arena.capacity() <= Spare::RECORDS {
+            queue.arena.clear();
+            (queue.free, queue.oldest, queue.newest) = (0, 0, 0);
+            self.0.push(queue);
+        }
     }
 }
 

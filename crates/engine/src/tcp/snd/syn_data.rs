@@ -64,7 +64,7 @@ impl Sender {
             self.uncharge_record();
         }
         self.chrono_if_idle(env);
-        self.settle();
+        self.settle(env);
         self.packets_out > 0
     }
 

@@ -124,6 +124,12 @@ impl Sender {
         }
     }
 
+    /// When to call [`Self::on_timer`] next; the end of time: not.
+    pub(crate) fn deadline_at(&self) -> Instant {
+        let timer = self.timer.0.map_or(Instant::NEVER, |(_, at)| at);
+        self.pacing_deadline().map_or(timer, |at| at.min(timer))
+    }
+
     /// How often in a row the timer has fired without an answer, for diagnoses.
     pub(crate) fn retries(&self) -> u8 {
         match self.timer.0 {

@@ -91,13 +91,14 @@ impl Sender {
     }
 
     /// Starts a record (Linux: `tcp_skb_entail`).
-    fn new_record(&mut self, env: &Env) {
+    fn new_record(&mut self, env: &mut Env) {
         self.add_record(env);
         self.nagle.set(Nagle::PUSH, false);
         self.idle_check(env);
     }
 
-    pub(super) fn add_record(&mut self, env: &Env) {
+    pub(super) fn add_record(&mut self, env: &mut Env) {
+        self.queue.fill(|| env.queues.take());
         if !self.queue.has_unsent() {
             self.chrono.start(env.now_ms(), super::chrono::Why::Busy);
         }

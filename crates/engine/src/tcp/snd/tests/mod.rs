@@ -120,10 +120,13 @@ impl Host {
     }
 
     fn poll(&mut self) -> Option<TxSegment> {
-        let tx = self.snd.poll(TxRoom {
-            max_payload: self.room,
-            mss: self.given.mss,
-        })?;
+        let tx = self.snd.poll(
+            &mut self.env,
+            TxRoom {
+                max_payload: self.room,
+                mss: self.given.mss,
+            },
+        )?;
         // Whatever leaves is the right part of the stream.
         let mut data = vec![0; tx.len as usize];
         let sum = self.snd.copy_payload_sum(tx.seq, &mut data);

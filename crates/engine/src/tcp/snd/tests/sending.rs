@@ -56,10 +56,13 @@ fn options_that_come_after_the_decision_shrink_what_is_cut_out_of_it() {
     let mut host = Host::new();
     host.write(2000);
     let mut lengths = Vec::new();
-    while let Some(tx) = host.snd.poll(TxRoom {
-        max_payload: 988,
-        mss: 988,
-    }) {
+    while let Some(tx) = host.snd.poll(
+        &mut host.env,
+        TxRoom {
+            max_payload: 988,
+            mss: 988,
+        },
+    ) {
         lengths.push(tx.len);
     }
     assert_eq!(lengths, [988, 988, 24]);
