@@ -38,7 +38,7 @@ pub(crate) enum Memory {
 type Chunk = Option<Box<[u8]>>;
 
 /// Free chunks, the last one freed on top.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Pool {
     small: Vec<Box<[u8]>>,
     large: Vec<Box<[u8]>>,
@@ -70,7 +70,7 @@ impl Pool {
 }
 
 /// A queue of bytes. Dropping it frees its chunks; [`clear`](Self::clear) keeps them in the pool.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct ByteQueue {
     /// `None` in a queue that isn't empty: nothing has been written there yet.
     first: Chunk,

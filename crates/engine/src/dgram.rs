@@ -29,6 +29,7 @@ pub(crate) struct DgramOpts {
     pub(crate) sndbuf: u32,
 }
 
+#[derive(Clone)]
 struct Datagram {
     src: SocketAddr,
     dst: SocketAddr,
@@ -36,6 +37,7 @@ struct Datagram {
 }
 
 /// A UDP or echo socket.
+#[derive(Clone)]
 pub(crate) struct DgramSock {
     pub(crate) id: SocketId,
     pub(crate) family: Family,

@@ -21,6 +21,7 @@ use hashbrown::HashMap;
 const IDENT_AND_SEQ: usize = 4;
 
 /// All echo sockets.
+#[derive(Clone)]
 pub(crate) struct Echo {
     socks: OwnMap<SocketId, DgramSock>,
     /// By IP version (true: 4) and identifier.

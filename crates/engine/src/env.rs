@@ -10,11 +10,11 @@ use crate::rng::Rng;
 use crate::sysctl::Sysctls;
 use crate::tcp::demux::Tuple;
 use crate::timer::Wheel;
-use crate::trace::TraceSink;
+use crate::trace::Sink;
 use crate::{Config, Instant};
-use alloc::boxed::Box;
 use estab_proto::{TraceEvent, TraceKind};
 
+#[derive(Clone)]
 pub(crate) struct Env {
     /// The time of the call being served.
     pub(crate) now: Instant,
@@ -49,7 +49,7 @@ pub(crate) struct Env {
     /// No device takes anything: see [`crate::Stack::set_output_full`].
     pub(crate) output_full: bool,
     /// Who listens to what happens.
-    pub(crate) trace: Option<Box<dyn TraceSink + Send>>,
+    pub(crate) trace: Sink,
 }
 
 impl Env {
@@ -73,7 +73,7 @@ impl Env {
             challenges: Default::default(),
             orphans: 0,
             output_full: false,
-            trace: None,
+            trace: Sink::default(),
         }
     }
 
@@ -96,7 +96,7 @@ impl Env {
     /// Tells the sink, if there is one, what `kind` says.
     #[inline]
     pub(crate) fn trace(&mut self, tuple: &Tuple, kind: impl FnOnce() -> TraceKind) {
-        if let Some(sink) = self.trace.as_mut() {
+        if let Some(sink) = self.trace.0.as_mut() {
             sink.event(&TraceEvent {
                 at_ns: self.now.nanos(),
                 local: tuple.local(),

@@ -98,7 +98,7 @@ pub enum Event {
 
 /// Events on their way to the application. A socket stands in it at most once as `Ready`; its level is taken
 /// when the event is polled, so that many edges cost one event.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct EventQueue {
     queue: VecDeque<Event>,
     /// One bit per socket slot: it stands in the queue.

@@ -38,6 +38,7 @@ pub(crate) enum HashKey {
 const HASH_KEYS: usize = HashKey::ReusePort as usize + 1;
 
 /// The public random stream of one stack, and the hash keys, which the secret stream gave.
+#[derive(Clone)]
 pub(crate) struct Rng {
     public: ChaCha12Rng,
     keys: [SipHasher24; HASH_KEYS],

@@ -55,6 +55,9 @@ pub enum Unreachable {
 /// After each call that takes `now`, drain [`poll_transmit`](Self::poll_transmit), then [`poll_event`](Self::poll_event), then
 /// read [`poll_timeout`](Self::poll_timeout) and call [`handle_timeout`](Self::handle_timeout) at that time. `now` must not run
 /// backwards. The same calls with the same values always give the same packets and events.
+///
+/// A clone is the stack at that moment, and goes its own way from there: for checkpoints and model checkers. It has no trace sink.
+#[derive(Clone)]
 pub struct Stack {
     pub(crate) env: Env,
     pub(crate) socks: SockTable,
@@ -302,7 +305,7 @@ impl Stack {
 
     /// Tells `sink` what happens from now on; `None`: nobody.
     pub fn trace_to(&mut self, sink: Option<Box<dyn TraceSink + Send>>) {
-        self.env.trace = sink;
+        self.env.trace.0 = sink;
     }
 
     /// Bytes of memory held by connections: buffers and tables.

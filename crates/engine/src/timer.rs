@@ -53,6 +53,7 @@ impl Default for TimerHandle {
 }
 
 /// One running timer; `stamp` 0 marks a free entry, whose `next` is the next free one. 32 bytes for [`TimerKey`].
+#[derive(Clone)]
 struct Entry<K> {
     at: u64,
     key: K,
@@ -76,6 +77,7 @@ const EMPTY: Slot = Slot {
 };
 
 /// The timing wheel. Times must not run backwards between calls of [`pop`](Self::pop).
+#[derive(Clone)]
 pub(crate) struct Wheel<K> {
     /// No timer set in the future of this moment lies before it.
     elapsed: u64,

@@ -23,6 +23,7 @@ const MAX_V6: usize = 65_527;
 const PAGE: u64 = 4096;
 
 /// All UDP sockets.
+#[derive(Clone)]
 pub(crate) struct Udp {
     socks: OwnMap<SocketId, DgramSock>,
     /// Connected sockets by both ends.

@@ -77,6 +77,7 @@ struct Bucket {
 }
 
 /// How much may still be said: in all, and to whom.
+#[derive(Clone)]
 pub(super) struct Limits {
     credit: u32,
     refilled: Option<Instant>,

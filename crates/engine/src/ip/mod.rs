@@ -42,12 +42,14 @@ pub(crate) const LOOPBACK: IfaceId = IfaceId(u16::MAX);
 /// `TimerKey::Misc` numbers of this module are 16 and above.
 const MISC_PMTU: u8 = 16;
 
+#[derive(Clone)]
 struct Iface {
     config: IfaceConfig,
     addrs: Vec<(IpAddr, u8)>,
 }
 
 /// Interfaces, routes, and all that is known of hosts but not of connections.
+#[derive(Clone)]
 pub(crate) struct Ip {
     ifaces: Vec<Iface>,
     routes: Vec<route::Entry>,

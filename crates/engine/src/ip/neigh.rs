@@ -34,6 +34,7 @@ enum State {
     Probe,
 }
 
+#[derive(Clone)]
 struct Neighbour {
     iface: IfaceId,
     addr: IpAddr,
@@ -48,12 +49,14 @@ struct Neighbour {
     timer: TimerHandle,
 }
 
+#[derive(Clone)]
 struct Slot {
     generation: u32,
     neighbour: Option<Neighbour>,
 }
 
 /// The table.
+#[derive(Clone)]
 pub(super) struct Neighbours {
     pub(super) by_addr: HashMap<(u16, IpAddr), u32, Keyed>,
     slots: Vec<Slot>,

@@ -48,6 +48,7 @@ pub(super) fn version(v4: bool, four: Counter, six: Counter) -> Counter {
 
 /// IPv4's identification for packets that may be cut: a counter per keyed hash of the two addresses
 /// (Linux: `__ip_select_ident`). It must not tell one destination how much another gets.
+#[derive(Clone)]
 pub(super) struct Idents {
     counters: [u16; Idents::SIZE],
 }

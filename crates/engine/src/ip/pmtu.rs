@@ -24,6 +24,7 @@ struct Entry {
 }
 
 /// Path MTUs below the interface's, by destination.
+#[derive(Clone)]
 pub(super) struct Pmtu {
     entries: HashMap<IpAddr, Entry, crate::rng::Keyed>,
     /// Destinations by when they were learned; a destination learned again stands in it twice.

@@ -34,6 +34,7 @@ pub(super) struct Key {
     iface: u16,
 }
 
+#[derive(Clone)]
 struct Datagram {
     key: Key,
     /// By offset; they don't overlap.
@@ -49,12 +50,14 @@ struct Datagram {
     timer: TimerHandle,
 }
 
+#[derive(Clone)]
 struct Slot {
     generation: u32,
     datagram: Option<Datagram>,
 }
 
 /// All datagrams in pieces.
+#[derive(Clone)]
 pub(super) struct Reassembly {
     pub(super) by_key: HashMap<Key, u32, Keyed>,
     slots: Vec<Slot>,

@@ -90,6 +90,7 @@ impl TcpReply {
 }
 
 /// One answer on its way out.
+#[derive(Clone)]
 pub(super) enum Queued {
     Tcp(TcpReply),
     /// An IP packet, complete.
@@ -124,6 +125,7 @@ impl Queued {
 }
 
 /// The queue.
+#[derive(Clone)]
 pub(super) struct Replies {
     queue: VecDeque<Queued>,
     bytes: usize,

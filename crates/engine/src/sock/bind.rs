@@ -170,7 +170,7 @@ impl BindClass {
     }
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct PortUse {
     /// Holds by bind(2).
     explicit: u32,
@@ -198,7 +198,7 @@ impl core::hash::Hasher for PortHasher {
 }
 
 /// All holds of one protocol.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct BindTable {
     ports: HashMap<u16, PortUse, BuildHasherDefault<PortHasher>>,
 }

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
 /// What a handle stands for.
+#[derive(Clone)]
 pub(crate) enum Body {
     /// The slot is free; the next free one.
     Free(u32),
@@ -26,7 +27,7 @@ pub(crate) enum Body {
 }
 
 /// A TCP socket in CLOSED: what bind and the options have said so far.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Idle {
     pub(crate) opts: Arc<SockOpts>,
     pub(crate) binding: Option<Binding>,
@@ -35,6 +36,7 @@ pub(crate) struct Idle {
 }
 
 /// One handle.
+#[derive(Clone)]
 pub(crate) struct Slot {
     generation: NonZeroU32,
     pub(crate) family: Family,
@@ -44,6 +46,7 @@ pub(crate) struct Slot {
 const NONE: u32 = u32::MAX;
 
 /// All handles of a stack.
+#[derive(Clone)]
 pub(crate) struct SockTable {
     slots: Vec<Slot>,
     free: u32,

@@ -76,6 +76,7 @@ impl TsState {
 }
 
 /// A connection.
+#[derive(Clone)]
 pub(crate) struct Conn {
     pub(crate) tuple: Tuple,
     pub(crate) state: State,

@@ -86,7 +86,7 @@ fn spread(hash: u32) -> u64 {
 type Group = Vec<u32>;
 
 /// All of TCP's lookups.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Demux {
     table: HashTable<Entry>,
     listeners: HashMap<(BindAddr, u16), Group, core::hash::BuildHasherDefault<crate::sock::bind::PortHasher>>,

@@ -11,6 +11,7 @@ use alloc::sync::Arc;
 use slab::Slab;
 
 /// A socket in LISTEN.
+#[derive(Clone)]
 pub(crate) struct Listener {
     pub(crate) sock: SocketId,
     pub(crate) family: Family,

@@ -96,6 +96,7 @@ pub(crate) fn trace_move(env: &mut Env, tuple: &Tuple, from: State, to: State, o
 }
 
 /// All of TCP: its objects by lifetime, and the ways to them.
+#[derive(Clone)]
 pub(crate) struct Tcp {
     pub(crate) demux: Demux,
     pub(crate) binds: BindTable,

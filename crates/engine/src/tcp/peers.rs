@@ -23,6 +23,7 @@ struct Peer {
 }
 
 /// The hosts remembered.
+#[derive(Clone)]
 pub(crate) struct Peers {
     map: HashMap<IpAddr, Peer, Keyed>,
 }

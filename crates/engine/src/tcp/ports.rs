@@ -12,7 +12,7 @@ use estab_proto::state::Trigger;
 use estab_proto::{Counter, SeqNum};
 
 /// How far each class of destinations has come (Linux: `table_perturb`); allocated at the first connect.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Perturbation(Vec<u32>);
 
 const PERTURBATIONS: usize = 1024;

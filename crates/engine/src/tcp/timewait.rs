@@ -59,7 +59,7 @@ const _: () = assert!(core::mem::size_of::<Entry<Ipv4Addr>>() <= 64);
 const _: () = assert!(core::mem::size_of::<Entry<Ipv6Addr>>() <= 96);
 
 /// All TIME_WAITs of a stack.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct TimeWaits {
     v4: Slab<Entry<Ipv4Addr>>,
     v6: Slab<Entry<Ipv6Addr>>,

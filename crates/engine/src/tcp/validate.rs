@@ -44,7 +44,7 @@ pub(crate) fn oow_allows(env: &mut Env, last: &mut u32, skipped: Counter) -> boo
 }
 
 /// `tcp_challenge_ack_limit`: challenge ACKs per second of the whole stack.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct ChallengeBudget {
     second: Option<u64>,
     left: u32,

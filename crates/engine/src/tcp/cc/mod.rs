@@ -120,6 +120,7 @@ pub(crate) trait CongestionControl {
 }
 
 /// A connection's congestion control.
+#[derive(Clone)]
 pub(crate) enum Cc {
     Reno(Reno),
     Cubic(Cubic),

@@ -3,6 +3,7 @@
 use super::{CongestionControl, Cx};
 
 /// Reno keeps no state of its own.
+#[derive(Clone)]
 pub(crate) struct Reno;
 
 impl CongestionControl for Reno {

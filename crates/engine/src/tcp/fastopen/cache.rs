@@ -58,6 +58,7 @@ pub(crate) struct Outcome {
 }
 
 /// A client's memory.
+#[derive(Clone)]
 pub(crate) struct Client {
     entries: HashMap<(IpAddr, IpAddr), Entry, Keyed>,
     order: VecDeque<(IpAddr, IpAddr)>,

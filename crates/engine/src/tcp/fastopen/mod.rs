@@ -53,7 +53,7 @@ pub(crate) enum Fail {
 }
 
 /// What a connection that has to do with Fast Open keeps.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct FastOpen {
     /// connect(2) has succeeded; the SYN waits for the first write (TCP_FASTOPEN_CONNECT).
     deferred: bool,

@@ -24,7 +24,7 @@ use estab_wire::tcp::FastOpen as Cookie;
 const RESET_COUNTS: Duration = Duration::from_secs(60);
 
 /// A listener's children that have not proved their address yet, bounded by TCP_FASTOPEN (Linux: `struct fastopen_queue`).
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Queue {
     len: u32,
     /// When those that were reset cease to count.

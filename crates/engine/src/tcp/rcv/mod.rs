@@ -118,6 +118,7 @@ pub(crate) struct DataOut {
 }
 
 /// The receiving half of a connection.
+#[derive(Clone)]
 pub(crate) struct Receiver {
     queue: ByteQueue,
     ofo: Option<Box<Ofo>>,

@@ -30,7 +30,7 @@ impl Sacks {
 }
 
 /// What a receiver keeps only while data is out of order or a DSACK waits.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Ofo {
     /// Disjoint, not adjacent, ascending, all beyond RCV.NXT.
     ranges: VecDeque<Block>,

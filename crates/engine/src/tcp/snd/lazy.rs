@@ -12,6 +12,7 @@ pub(crate) trait Blank: Sized + 'static {
 }
 
 /// A value that takes 8 bytes while it is blank.
+#[derive(Clone)]
 pub(crate) struct Lazy<T>(Option<Box<T>>);
 
 impl<T> Default for Lazy<T> {

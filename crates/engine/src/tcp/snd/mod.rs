@@ -284,6 +284,7 @@ pub(super) struct Flags {
 }
 
 /// The sending half of a connection.
+#[derive(Clone)]
 pub(crate) struct Sender {
     // Sequence space (RFC 9293 §3.3.1).
     pub(super) una: SeqNum,

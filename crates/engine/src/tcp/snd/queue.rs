@@ -138,6 +138,7 @@ impl Seg {
 pub(crate) struct SegId(u32);
 
 /// The queue. While it is empty it holds no memory.
+#[derive(Clone)]
 pub(crate) struct SendQueue {
     bytes: ByteQueue,
     arena: Vec<Seg>,
