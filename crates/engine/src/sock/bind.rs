@@ -206,6 +206,17 @@ pub(crate) struct BindTable {
 impl BindTable {
     /// A socket of `class` may not hold `addr` and `port` now. `except`: a hold of its own that doesn't count.
     pub(crate) fn conflict(&self, addr: BindAddr, port: u16, class: BindClass, except: Option<&Binding>) -> bool {
+        self.conflicts(addr, port, except, |other| class.tolerates(other))
+    }
+
+    /// [`Self::conflict`] where `tolerates` tells which other holds may stay.
+    fn conflicts(
+        &self,
+        addr: BindAddr,
+        port: u16,
+        except: Option<&Binding>,
+        tolerates: impl Fn(BindClass) -> bool,
+    ) -> bool {
         let Some(used) = self.ports.get(&port) else {
             return false;
         };
@@ -218,7 +229,7 @@ impl BindTable {
                     if except.is_some_and(|own| own.addr == *other && own.class == *c) {
                         count -= 1;
                     }
-                    count > 0 && !class.tolerates(*c)
+                    count > 0 && !tolerates(*c)
                 })
             })
     }
@@ -287,10 +298,11 @@ impl BindTable {
         if remaining == 0 {
             return Err(SockError::EADDRINUSE);
         }
-        // SO_REUSEADDR alone makes port 0 share a port only with `ip_autobind_reuse`, and then when none is free.
-        let strict = BindClass {
-            reuse_addr: class.reuse_addr && share,
-            ..class
+        // Port 0 shares none; with `ip_autobind_reuse`, when none is free, one of SO_REUSEADDR's that nobody listens on and
+        // that SO_REUSEPORT's group does not hold (Linux: `inet_bind_conflict`).
+        let tolerates = |other: BindClass| {
+            let group = class.reuse_port && other.reuse_port;
+            share && class.reuse_addr && other.reuse_addr && !other.listen && !group
         };
         let start = random % remaining;
         for parity in [1, 0] {
@@ -299,7 +311,7 @@ impl BindTable {
                 if u32::from(port) % 2 != parity || reserved(port) {
                     continue;
                 }
-                if !self.conflict(addr, port, strict, None) {
+                if !self.conflicts(addr, port, None, tolerates) {
                     return Ok(port);
                 }
             }
