@@ -98,6 +98,8 @@ impl Opening {
         if self.first_sent.is_some() {
             env.mib.inc(Counter::TcpRetransSegs);
             env.mib.inc(Counter::TcpExtTCPSynRetrans);
+        } else if !self.passive {
+            env.mib.inc(Counter::TcpActiveOpens);
         }
         self.first_sent.get_or_insert(env.now);
         self.last_sent = Some(env.now);
@@ -512,7 +514,6 @@ impl Tcp {
             Trigger::ActiveOpen
         };
         conn.move_to(env, State::SynSent, on);
-        env.mib.inc(Counter::TcpActiveOpens);
         let index = self.conns.insert(conn) as u32;
         self.demux.insert(hash, Object::Conn(index));
         Ok(index)

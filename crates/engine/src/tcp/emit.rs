@@ -26,6 +26,8 @@ struct Out {
     len: u32,
     gso: Option<u16>,
     ect: bool,
+    /// All of it was sent before.
+    again: bool,
 }
 
 /// Bytes of IP and TCP header without options.
@@ -181,6 +183,7 @@ impl Conn {
         out.len = tx.len;
         out.gso = (tx.len > u32::from(tx.mss)).then_some(tx.mss);
         out.ect = tx.ect;
+        out.again = tx.retransmit;
         if tx.len > 0 && !tx.retransmit {
             self.rcv.on_data_sent(env.now);
         }
@@ -221,6 +224,7 @@ impl Conn {
             len: 0,
             gso: None,
             ect: false,
+            again: false,
         };
         self.rcv.on_ack_sent(&mut env.rcv());
         out
@@ -246,6 +250,8 @@ impl Conn {
             len: opening.data.into(),
             gso: None,
             ect: false,
+            // A SYN-ACK counts whenever it leaves (Linux: `tcp_make_synack`).
+            again: opening.first_sent.is_some() && !opening.passive,
         };
         opening.on_sent(env, user_timeout);
         Some(out)
@@ -265,11 +271,12 @@ impl Conn {
                 options: trace_options(&bytes[..len]),
             })
         });
-        self.segs_out = self.segs_out.saturating_add(1);
-        env.mib.add(
-            Counter::TcpOutSegs,
-            out.gso.map_or(1, |size| u64::from(out.len.div_ceil(size.into()))),
-        );
+        let segments = out.gso.map_or(1, |size| out.len.div_ceil(size.into()));
+        self.segs_out = self.segs_out.saturating_add(segments);
+        if !out.again {
+            // RFC 4022: "excluding those containing only retransmitted octets" (Linux: `__tcp_transmit_skb`).
+            env.mib.add(Counter::TcpOutSegs, segments.into());
+        }
         let spec = HeaderSpec {
             src: self.tuple.local_ip,
             dst: self.tuple.remote_ip,
