@@ -303,6 +303,12 @@ impl Stack {
         &self.env.mib
     }
 
+    /// Counts a packet that could not be handed to this stack: too many waited for it, `net.core.netdev_max_backlog`
+    /// of them. Whoever keeps a queue before a stack bounds it by that and says so here.
+    pub fn count_backlog_drop(&mut self) {
+        self.env.mib.drop(DropReason::QueueFull);
+    }
+
     /// Tells `sink` what happens from now on; `None`: nobody.
     pub fn trace_to(&mut self, sink: Option<Box<dyn TraceSink + Send>>) {
         self.env.trace.0 = sink;

@@ -27,8 +27,6 @@ use std::time::Duration;
 
 /// Packets taken from the TUN before connections have their turn.
 const PACKETS: usize = 64;
-/// Packets waiting for a worker that others have handed to it; more are dropped.
-const MAX_HANDED: usize = 1024;
 /// How long the last bytes of a command that has ended may take to reach the host, when nothing moves, and at all.
 const DRAIN_STILL: Duration = Duration::from_secs(3);
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -66,13 +64,19 @@ impl Inbox {
     }
 
     pub(crate) fn put(&self, message: Message) {
+        self.put_within(usize::MAX, message);
+    }
+
+    /// Puts a message unless `most` wait already; `false`: it is lost.
+    fn put_within(&self, most: usize, message: Message) -> bool {
         let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(message, Message::Packet { .. }) && messages.len() >= MAX_HANDED {
-            return;
+        if messages.len() >= most {
+            return false;
         }
         messages.push_back(message);
         drop(messages);
         self.waker.wake();
+        true
     }
 
     fn take(&self) -> VecDeque<Message> {
@@ -281,11 +285,16 @@ impl Worker {
 
     fn packet(&mut self, packet: &[u8], meta: RxMeta, hops: usize) {
         if let Some(to) = self.belongs_to(packet, hops) {
-            return self.inboxes[to].put(Message::Packet {
+            let message = Message::Packet {
                 packet: packet.into(),
                 meta,
                 hops: hops + 1,
-            });
+            };
+            let most = self.core.stack.sysctls().netdev_max_backlog as usize;
+            if !self.inboxes[to].put_within(most, message) {
+                self.core.stack.count_backlog_drop();
+            }
+            return;
         }
         self.core.stack.handle_packet(self.core.now, self.iface, packet, meta);
         self.transmit();
@@ -461,5 +470,25 @@ fn transport(packet: &[u8]) -> Option<Start> {
             from: u16::from_be_bytes([*packet.get(at)?, *packet.get(at + 1)?]),
         }),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_that_wait_for_a_worker_are_bounded_and_calls_are_not() {
+        let inbox = Inbox::new().unwrap();
+        let packet = || Message::Packet {
+            packet: Box::from([0; 40]),
+            meta: RxMeta::default(),
+            hops: 1,
+        };
+        let taken = (0..5).filter(|_| inbox.put_within(3, packet())).count();
+        assert_eq!(taken, 3);
+        inbox.put(Message::Finish);
+        assert_eq!(inbox.take().len(), 4);
+        assert!(inbox.put_within(3, packet()), "there is room again");
     }
 }
