@@ -54,7 +54,7 @@ sysctls! {
     "net.core.wmem_max" wmem_max: u32 = 4 << 20, "The most SO_SNDBUF may ask for.";
     "net.core.default_qdisc" default_qdisc: Qdisc = Qdisc::Fifo, "fq: new connections are paced; pfifo_fast: as fast as the window lets them.";
     "net.core.optmem_max" optmem_max: u32 = 131072, "Bytes of keys (TCP_MD5SIG) one socket may hold.";
-    "net.core.netdev_max_backlog" netdev_max_backlog: u32 = 1000, "Datagrams, stateless answers and looped packets that may wait to leave the stack.";
+    "net.core.netdev_max_backlog" netdev_max_backlog: u32 = 1000, "Packets that may wait for a stack; datagrams, stateless answers and looped packets that may wait in it.";
     // IP
     "net.ipv4.ip_local_port_range" ip_local_port_range: [u16; 2] = [32768, 60999], "First and last ephemeral port.";
     "net.ipv4.ip_local_reserved_ports" ip_local_reserved_ports: PortRanges = PortRanges::new(), "Ports never given out as ephemeral.";
@@ -105,6 +105,7 @@ sysctls! {
     "net.ipv4.tcp_syncookies" tcp_syncookies: u32 = 1, "SYN cookies: 0 never, 1 when the queue is full, 2 always.";
     "net.ipv4.tcp_max_syn_backlog" tcp_max_syn_backlog: u32 = 128, "Requests a listener may hold with cookies off.";
     "net.ipv4.tcp_abort_on_overflow" tcp_abort_on_overflow: u32 = 0, "A full accept queue answers with RST.";
+    "net.ipv4.tcp_migrate_req" tcp_migrate_req: u32 = 0, "What a closing SO_REUSEPORT listener's queues hold moves to another of its group.";
     "net.ipv4.tcp_fastopen" tcp_fastopen: u32 = 1, "Fast Open: 1 client, 2 server, 4 client without cookie, 0x200 server without cookie, 0x400 all listeners.";
     "net.ipv4.tcp_fastopen_key" tcp_fastopen_key: FastOpenKeys = FastOpenKeys::default(), "Keys of Fast Open's cookies: the first makes them, both prove them.";
     "net.ipv4.tcp_fastopen_blackhole_timeout_sec" tcp_fastopen_blackhole_timeout_sec: u32 = 0, "Seconds Fast Open is off after a black hole was met; doubled each time.";

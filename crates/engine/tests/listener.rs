@@ -347,13 +347,95 @@ fn a_connection_to_oneself_works_over_the_loopback() {
     assert_eq!(got, data.len());
 }
 
+/// The table as measured on Linux 6.18, where the range holds a single port.
 #[test]
 fn autobind_reuse_lets_port_0_share_when_none_is_free() {
+    for (addr, group, listens, shares) in [
+        (false, false, false, false),
+        (true, false, false, true),
+        (true, false, true, false),
+        (false, true, false, false),
+        (true, true, false, false),
+    ] {
+        for autobind in [false, true] {
+            let mut s = Script::new();
+            s.host.sysctl("net.ipv4.ip_local_port_range", "40000 40000");
+            s.host
+                .sysctl("net.ipv4.ip_autobind_reuse", if autobind { "1" } else { "0" });
+            let opts = [SockOption::ReuseAddr(addr), SockOption::ReusePort(group)];
+            let first = bound(&mut s, "0.0.0.0", 0, &opts).unwrap();
+            if listens {
+                s.sock(first).listen(1).unwrap();
+            }
+            let second = bound(&mut s, "0.0.0.0", 0, &opts);
+            assert_eq!(
+                second.is_ok(),
+                autobind && shares,
+                "SO_REUSEADDR {addr}, SO_REUSEPORT {group}, listening {listens}, ip_autobind_reuse {autobind}"
+            );
+        }
+    }
+}
+
+/// A group of two listeners at port 8080.
+fn group(s: &mut Script) -> [SocketId; 2] {
+    [(); 2].map(|()| {
+        let id = bound(s, "0.0.0.0", 8080, &[SockOption::ReusePort(true)]).unwrap();
+        s.sock(id).listen(100).unwrap();
+        id
+    })
+}
+
+#[test]
+fn migrate_req_moves_what_a_closing_listener_leaves_to_its_group() {
     let mut s = Script::new();
-    s.host.sysctl("net.ipv4.ip_local_port_range", "40000 40000");
-    let reuse = [SockOption::ReuseAddr(true)];
-    bound(&mut s, "0.0.0.0", 0, &reuse).unwrap();
-    assert_eq!(bound(&mut s, "0.0.0.0", 0, &reuse), Err(SockError::EADDRINUSE));
-    s.host.sysctl("net.ipv4.ip_autobind_reuse", "1");
-    assert!(bound(&mut s, "0.0.0.0", 0, &reuse).is_ok());
+    s.host.sysctl("net.ipv4.tcp_migrate_req", "1");
+    let [first, second] = group(&mut s);
+    for port in 1..=20 {
+        open(&mut s, port);
+    }
+    // Some halfway through the handshake, too.
+    let halfway: Vec<Option<u32>> = (21..=40)
+        .map(|port| {
+            s.remote.set_port(port);
+            s.inject("S 0:0(0) win 65535 <mss 1460>");
+            s.expect("S. 0:0(0) ack 1");
+            s.iss
+        })
+        .collect();
+    s.sock(first).close();
+    s.drain();
+    assert_eq!(s.pending(), 0, "nobody is reset");
+    for (port, iss) in (21..=40).zip(halfway) {
+        s.remote.set_port(port);
+        s.iss = iss;
+        s.inject(". 1:1(0) ack 1 win 65535");
+    }
+    let accepted = std::iter::from_fn(|| s.sock(second).accept().ok()).count();
+    assert_eq!(accepted, 40);
+    assert!(s.host.counter("TcpExtTCPMigrateReqSuccess") > 0);
+    assert_eq!(s.host.counter("TcpExtTCPMigrateReqFailure"), 0);
+    // The last of its group has no heir.
+    open(&mut s, 41);
+    s.sock(second).close();
+    s.expect("R. 1:1(0) ack 1");
+    assert_eq!(s.host.counter("TcpExtTCPMigrateReqFailure"), 1);
+}
+
+#[test]
+fn without_migrate_req_the_group_inherits_nothing() {
+    let mut s = Script::new();
+    let [first, second] = group(&mut s);
+    for port in 1..=20 {
+        open(&mut s, port);
+    }
+    s.sock(first).close();
+    s.drain();
+    let reset = s.pending();
+    let accepted = std::iter::from_fn(|| s.sock(second).accept().ok()).count();
+    assert!(
+        reset > 0 && reset + accepted == 20,
+        "{reset} reset, {accepted} accepted"
+    );
+    assert_eq!(s.host.counter("TcpExtTCPMigrateReqFailure"), 0);
 }

@@ -158,6 +158,11 @@ impl Demux {
             .and_then(|group| pick(group, hash))
     }
 
+    /// Another listener of the group at just this address and port, for what one of it leaves behind.
+    pub(crate) fn heir(&self, addr: BindAddr, port: u16, hash: u32) -> Option<u32> {
+        self.listeners.get(&(addr, port)).and_then(|group| pick(group, hash))
+    }
+
     /// The transparent listener for a tuple.
     pub(crate) fn transparent(&self, hash: u32) -> Option<u32> {
         pick(&self.transparent, hash)

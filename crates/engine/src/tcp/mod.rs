@@ -6,6 +6,7 @@
 //! | – | which object a segment belongs to | `demux.rs` |
 //! | 9293 §3.10.7.2, 4987 | LISTEN, requests, cookies | `passive.rs`, `listen.rs`, `synq.rs`, `cookie.rs` |
 //! | 7413 | Fast Open | `fastopen/` |
+//! | – | the end of a listener | `unlisten.rs` |
 //! | – | opens that wait for the application | `transparent.rs` |
 //! | 9293 §3.10.7.3, 6056 | SYN_SENT, simultaneous open; ports | `connect.rs`, `ports.rs` |
 //! | 9293 §3.10.7.4 | segment arrives | `conn.rs` |
@@ -49,6 +50,7 @@ pub(crate) mod synq;
 mod timers;
 pub(crate) mod timewait;
 mod transparent;
+mod unlisten;
 pub(crate) mod validate;
 
 use crate::buf::Memory;

@@ -1,8 +1,7 @@
 //! Passive opens: LISTEN and the SYN queue at work (RFC 9293 §3.10.7.2; Linux: `tcp_conn_request`, `tcp_check_req`,
-//! `reqsk_timer_handler`, `inet_csk_listen_stop`).
+//! `reqsk_timer_handler`).
 
 use super::auth::Key;
-use super::close::Fate;
 use super::conn::{Conn, NewConn, Reject};
 use super::connect::Opening;
 use super::cookie::{self, CookieOptions};
@@ -456,34 +455,6 @@ impl Tcp {
         let at = env.now + request.timeout(env);
         env.timers
             .set(&mut request.timer, at, TimerKey::Request(index, request.generation));
-    }
-
-    /// A listener goes: its requests are forgotten, and who was not accepted is reset (Linux: `inet_csk_listen_stop`).
-    pub(crate) fn close_listener(&mut self, env: &mut Env, index: u32) -> Option<Listener> {
-        while let Some(first) = self
-            .listeners
-            .get(index as usize)
-            .map(|l| l.first_request)
-            .filter(|r| *r != NIL)
-        {
-            self.forget_open(env, first);
-            self.drop_request(env, first, State::Closed, Trigger::Abort);
-        }
-        let mut listener = *self.listeners.try_remove(index as usize)?;
-        self.demux.unlisten(listener.binding.addr, listener.binding.port, index);
-        for child in core::mem::take(&mut listener.accept) {
-            let Some(conn) = self.conns.get_mut(child as usize) else {
-                continue;
-            };
-            conn.parent = None;
-            if conn.state != State::Closed {
-                conn.abort(env, Trigger::Abort);
-            } else if conn.fate == Fate::Stay {
-                conn.rcv.release(&mut env.rcv());
-            }
-            self.settle(env, child);
-        }
-        Some(listener)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::env::Env;
 use crate::tcp::Tcp;
 use crate::tcp::conn::{Conn, Reject};
 use crate::tcp::connect::Settled;
+use crate::tcp::listen::Listener;
 use crate::tcp::segment::Segment;
 use crate::tcp::synq::{Check, Request};
 use alloc::boxed::Box;
@@ -168,6 +169,16 @@ impl Conn {
             && fast_open.request.take().is_some()
         {
             fast_open.released = Some(reset && accepted);
+        }
+    }
+
+    /// Another listener has it in its queue now.
+    pub(crate) fn fast_open_inherited(&mut self, index: u32, heir: &mut Listener) {
+        if let Some(fast_open) = self.fast_open.as_deref_mut()
+            && fast_open.request.is_some()
+        {
+            fast_open.listener = Some((index, heir.sock));
+            heir.fast_open.len += 1;
         }
     }
 
