@@ -80,6 +80,11 @@ pub trait Ends: Sized {
     /// How long TIME_WAIT lasts; `None` where time can't be made to pass.
     fn time_wait(&self) -> Option<Duration>;
 
+    /// Whether the TIME_WAITs are this stack's: one that only serves leaves them to its client.
+    fn holds_time_waits(&self) -> bool {
+        true
+    }
+
     /// How many connections there can be.
     fn most(&self) -> u64 {
         u64::MAX

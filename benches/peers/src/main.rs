@@ -1,5 +1,6 @@
 //! estab beside its peers: one command, a table with ratios, JSON and plots.
 
+mod count;
 mod ends;
 mod report;
 mod subjects;
@@ -49,6 +50,8 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         plots: Option<PathBuf>,
     },
+    /// Count the instructions of estab's works under valgrind.
+    Instructions,
     /// Do one work of one subject, in this process: what the comparison starts for each.
     #[command(hide = true)]
     Subject {
@@ -76,6 +79,7 @@ fn main() -> Result<()> {
             };
             subjects::run(&name, &work, point, &plan)
         }
+        Some(Command::Instructions) => count::run(),
         Some(Command::Report { file, plots }) => {
             let results = Results::load(&file).map_err(|e| anyhow!(e))?;
             report::show(&results, plots.as_deref())

@@ -108,6 +108,10 @@ fn whole<E: Ends>(ends: &mut E) -> Result<()> {
 /// Whole connections while `held` TIME_WAITs are held: as one comes, the oldest goes.
 fn conn<E: Ends>(held: u64, plan: &Plan) -> Result<Vec<Sample>> {
     let mut ends = E::new(Setup::small(held as usize))?;
+    ensure!(
+        held == 0 || ends.holds_time_waits(),
+        "it only serves: its client holds them"
+    );
     for n in 0..held {
         whole(&mut ends).with_context(|| format!("with {n} TIME_WAITs held"))?;
     }
@@ -207,6 +211,10 @@ fn memory<E: Ends>(what: &str, point: u64) -> Result<Vec<Sample>> {
         backlog: point as usize + Setup::BACKLOG,
         ..Setup::small(point as usize)
     })?;
+    ensure!(
+        what != "timewait" || ends.holds_time_waits(),
+        "it only serves: its client holds them"
+    );
     let n = if what == "idle" {
         point.min(ends.most() - 100)
     } else {

@@ -33,7 +33,7 @@ impl Sample {
             subject: String::new(),
             work: work.into(),
             point,
-            value: Some(crate::median(&runs)),
+            value: (!runs.is_empty()).then(|| crate::median(&runs)),
             unit: unit.into(),
             runs,
             note: String::new(),

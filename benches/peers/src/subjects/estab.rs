@@ -2,32 +2,39 @@
 
 use crate::ends::{CLIENT, End, Ends, PORT, Packet, Queue, SERVER, Setup, is_ours};
 use anyhow::{Result, anyhow, bail};
+use estab_engine::proto::State;
 use estab_engine::{
     Config, Event, Family, IfaceConfig, IfaceId, Instant, Kind, Medium, RecvFlags, RxMeta, SendFlags, SockError,
-    SockOption, SocketId, Stack, proto::State,
+    SockOption, SocketId, Stack,
 };
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-pub struct Estab {
+/// A stack, and the queue that it sends into.
+pub(super) struct Host {
     now: Instant,
-    ends: [Host; 2],
-    listeners: Vec<SocketId>,
-    /// Accepted, and not yet told whose they are.
-    accepted: Vec<(SocketId, SocketAddr)>,
-    turn: usize,
-    /// Socket buffers, if not the stack's own choice.
-    buffer: Option<u32>,
-}
-
-struct Host {
     stack: Stack,
     iface: IfaceId,
-    out: Queue,
+    pub(super) out: Queue,
+    /// Socket buffers, if not the stack's own choice.
+    buffer: Option<u32>,
+    turn: u16,
+    ports: u16,
+}
+
+fn told(error: SockError) -> anyhow::Error {
+    anyhow!("{error:?}")
+}
+
+fn retry<T>(result: Result<T, SockError>, nothing: T) -> Result<T> {
+    match result {
+        Err(SockError::EAGAIN) => Ok(nothing),
+        other => other.map_err(told),
+    }
 }
 
 impl Host {
-    fn new(addr: Ipv4Addr, setup: &Setup) -> Result<Host> {
+    pub(super) fn new(addr: Ipv4Addr, setup: &Setup) -> Result<Host> {
         let config = Config {
             seed: [addr.octets()[3]; 32],
             memory: 8 << 30,
@@ -55,125 +62,158 @@ impl Host {
             stack.set_sysctl(name, value).map_err(|e| anyhow!("{name}: {e:?}"))?;
         }
         Ok(Host {
+            now: Instant::from_millis(1),
             stack,
             iface,
             out: Queue::of_mtu(setup.mtu),
+            buffer: (setup.buffer > Setup::SMALL).then_some(setup.buffer as u32),
+            turn: 0,
+            ports: setup.ports,
         })
     }
 
+    fn listen(&mut self, port: u16, backlog: usize) -> Result<SocketId, SockError> {
+        let id = self.stack.socket(Family::V4, Kind::Stream)?;
+        let mut sock = self.stack.sock(self.now, id)?;
+        if let Some(bytes) = self.buffer {
+            sock.set_option(SockOption::RcvBuf(bytes))?;
+        }
+        sock.bind(SocketAddr::from((SERVER, port)))?;
+        sock.listen(backlog as i32)?;
+        Ok(id)
+    }
+
+    /// Begins to connect to the next port in turn; the socket, and which port that is.
+    pub(super) fn connect(&mut self) -> Result<(SocketId, usize)> {
+        let turn = self.turn % self.ports;
+        self.turn = turn + 1;
+        let mut open = || -> Result<SocketId, SockError> {
+            let id = self.stack.socket(Family::V4, Kind::Stream)?;
+            let mut sock = self.stack.sock(self.now, id)?;
+            if let Some(bytes) = self.buffer {
+                sock.set_option(SockOption::SndBuf(bytes))?;
+            }
+            sock.connect(SocketAddr::from((SERVER, PORT + turn)))?;
+            Ok(id)
+        };
+        let id = open().map_err(|e| anyhow!("connect: {e:?}"))?;
+        Ok((id, usize::from(turn)))
+    }
+
+    /// A connecting socket's own address; an error when it was refused.
+    pub(super) fn name(&mut self, id: SocketId) -> Result<SocketAddr> {
+        let sock = self.stack.sock(self.now, id).map_err(told)?;
+        if sock.state() == State::Closed {
+            bail!("refused");
+        }
+        sock.local_addr().map_err(told)
+    }
+
+    fn accept(&mut self, listener: SocketId) -> Result<Option<(SocketId, SocketAddr)>> {
+        let accepted = self.stack.sock(self.now, listener).and_then(|mut sock| sock.accept());
+        retry(accepted.map(Some), None)
+    }
+
+    pub(super) fn send(&mut self, id: SocketId, data: &[u8]) -> Result<usize> {
+        let sock = self.stack.sock(self.now, id);
+        retry(sock.and_then(|mut sock| sock.send(data, SendFlags::default())), 0)
+    }
+
+    pub(super) fn recv(&mut self, id: SocketId, buf: &mut [u8]) -> Result<usize> {
+        let sock = self.stack.sock(self.now, id);
+        retry(sock.and_then(|mut sock| sock.recv(buf, RecvFlags::default())), 0)
+    }
+
+    pub(super) fn close(&mut self, id: SocketId) -> Result<()> {
+        self.stack.sock(self.now, id).map_err(told)?.close();
+        Ok(())
+    }
+
     /// Moves what the stack has to send into the queue.
-    fn transmit(&mut self, now: Instant) {
+    pub(super) fn transmit(&mut self) {
         while let Some(room) = self.out.room() {
-            match self.stack.poll_transmit(now, room) {
+            match self.stack.poll_transmit(self.now, room) {
                 Some(transmit) => self.out.push(transmit.len),
                 None => break,
             }
         }
     }
-}
 
-fn told(error: SockError) -> anyhow::Error {
-    anyhow!("{error:?}")
-}
-
-fn retry<T>(result: Result<T, SockError>, nothing: T) -> Result<T> {
-    match result {
-        Err(SockError::EAGAIN) => Ok(nothing),
-        other => other.map_err(told),
-    }
-}
-
-impl Estab {
-    fn connect(&mut self) -> Result<(SocketId, SocketId)> {
-        let turn = self.turn % self.listeners.len();
-        self.turn += 1;
-        let client = &mut self.ends[0].stack;
-        let mut open = || -> Result<SocketId, SockError> {
-            let id = client.socket(Family::V4, Kind::Stream)?;
-            let mut sock = client.sock(self.now, id)?;
-            if let Some(bytes) = self.buffer {
-                sock.set_option(SockOption::SndBuf(bytes))?;
-            }
-            sock.connect(SocketAddr::from((SERVER, PORT + turn as u16)))?;
-            Ok(id)
-        };
-        let id = open().map_err(|e| anyhow!("connect: {e:?}"))?;
-        Ok((id, self.listeners[turn]))
+    pub(super) fn take(&mut self, packet: &[u8]) {
+        self.stack
+            .handle_packet(self.now, self.iface, packet, RxMeta::default());
     }
 
-    fn listen(&mut self, port: u16, setup: &Setup) -> Result<SocketId, SockError> {
-        let server = &mut self.ends[1].stack;
-        let id = server.socket(Family::V4, Kind::Stream)?;
-        let mut sock = server.sock(self.now, id)?;
-        if let Some(bytes) = self.buffer {
-            sock.set_option(SockOption::RcvBuf(bytes))?;
+    /// An application would act on them; the works know what comes.
+    pub(super) fn drain_events(&mut self) {
+        while let Some(event) = self.stack.poll_event() {
+            std::hint::black_box::<Event>(event);
         }
-        sock.bind(SocketAddr::from((SERVER, port)))?;
-        sock.listen(setup.backlog as i32)?;
-        Ok(id)
     }
+
+    /// Lets time pass; whether anything was due.
+    pub(super) fn pass(&mut self, time: Duration) -> bool {
+        self.now += time;
+        let due = self.stack.poll_timeout().is_some_and(|at| at <= self.now);
+        if due {
+            self.stack.handle_timeout(self.now);
+        }
+        due
+    }
+}
+
+pub struct Estab {
+    hosts: [Host; 2],
+    listeners: Vec<SocketId>,
+    /// Accepted, and not yet told whose they are.
+    accepted: Vec<(SocketId, SocketAddr)>,
 }
 
 impl Ends for Estab {
     type Conn = [SocketId; 2];
-    type Begun = (SocketId, SocketId);
+    type Begun = (SocketId, usize);
 
     fn new(setup: Setup) -> Result<Estab> {
-        let ends = [Host::new(CLIENT, &setup)?, Host::new(SERVER, &setup)?];
-        let mut estab = Estab {
-            now: Instant::from_millis(1),
-            ends,
-            listeners: Vec::new(),
+        let (client, mut server) = (Host::new(CLIENT, &setup)?, Host::new(SERVER, &setup)?);
+        let listening = (0..setup.ports).map(|port| server.listen(PORT + port, setup.backlog));
+        let listeners = listening.collect::<Result<_, _>>();
+        Ok(Estab {
+            listeners: listeners.map_err(|e| anyhow!("listen: {e:?}"))?,
+            hosts: [client, server],
             accepted: Vec::new(),
-            turn: 0,
-            buffer: (setup.buffer > Setup::SMALL).then_some(setup.buffer as u32),
-        };
-        for port in 0..setup.ports {
-            let id = estab
-                .listen(PORT + port, &setup)
-                .map_err(|e| anyhow!("listen: {e:?}"))?;
-            estab.listeners.push(id);
-        }
-        Ok(estab)
+        })
     }
 
     fn open(&mut self) -> Result<[SocketId; 2]> {
-        let (client, listener) = self.connect()?;
-        self.carry()?;
-        let (server, _) = self.ends[1]
-            .stack
-            .sock(self.now, listener)
-            .and_then(|mut sock| sock.accept())
-            .map_err(told)?;
-        Ok([client, server])
+        let (client, port) = self.begin()?;
+        match self.hosts[1].accept(self.listeners[port])? {
+            Some((server, _)) => Ok([client, server]),
+            None => bail!("not accepted"),
+        }
     }
 
     fn send(&mut self, conn: [SocketId; 2], end: End, data: &[u8]) -> Result<usize> {
-        let sock = self.ends[end as usize].stack.sock(self.now, conn[end as usize]);
-        retry(sock.and_then(|mut sock| sock.send(data, SendFlags::default())), 0)
+        self.hosts[end as usize].send(conn[end as usize], data)
     }
 
     fn recv(&mut self, conn: [SocketId; 2], end: End, buf: &mut [u8]) -> Result<usize> {
-        let sock = self.ends[end as usize].stack.sock(self.now, conn[end as usize]);
-        retry(sock.and_then(|mut sock| sock.recv(buf, RecvFlags::default())), 0)
+        self.hosts[end as usize].recv(conn[end as usize], buf)
     }
 
     fn carry(&mut self) -> Result<()> {
         loop {
             let mut moved = false;
             for from in [0, 1] {
-                let [a, b] = &mut self.ends;
+                let [a, b] = &mut self.hosts;
                 let (from, to) = if from == 0 { (a, b) } else { (b, a) };
-                from.transmit(self.now);
+                from.transmit();
                 while let Some(packet) = from.out.pop() {
                     moved = true;
                     if is_ours(packet) {
-                        to.stack.handle_packet(self.now, to.iface, packet, RxMeta::default());
+                        to.take(packet);
                     }
                 }
-                while let Some(event) = to.stack.poll_event() {
-                    std::hint::black_box::<Event>(event);
-                }
+                to.drain_events();
             }
             if !moved {
                 return Ok(());
@@ -182,27 +222,16 @@ impl Ends for Estab {
     }
 
     fn close(&mut self, conn: [SocketId; 2]) -> Result<()> {
-        for end in [End::Client, End::Server] {
-            self.ends[end as usize]
-                .stack
-                .sock(self.now, conn[end as usize])
-                .map_err(told)?
-                .close();
+        for (end, id) in conn.into_iter().enumerate() {
+            self.hosts[end].close(id)?;
             self.carry()?;
         }
         Ok(())
     }
 
     fn pass(&mut self, time: Duration) -> Result<()> {
-        self.now += time;
-        let mut due = false;
-        for end in &mut self.ends {
-            if end.stack.poll_timeout().is_some_and(|at| at <= self.now) {
-                end.stack.handle_timeout(self.now);
-                due = true;
-            }
-        }
-        if due {
+        let due = self.hosts.each_mut().map(|host| host.pass(time));
+        if due != [false; 2] {
             self.carry()?;
         }
         Ok(())
@@ -213,32 +242,21 @@ impl Ends for Estab {
     }
 
     fn inject(&mut self, packets: &[Packet]) -> Result<()> {
-        let server = &mut self.ends[1];
         for packet in packets {
-            server
-                .stack
-                .handle_packet(self.now, server.iface, packet, RxMeta::default());
+            self.hosts[1].take(packet);
         }
         self.carry()
     }
 
     fn begin(&mut self) -> Result<Self::Begun> {
-        let begun = self.connect()?;
+        let begun = self.hosts[0].connect()?;
         self.carry()?;
         Ok(begun)
     }
 
-    fn finish(&mut self, &mut (client, listener): &mut Self::Begun) -> Result<Option<[SocketId; 2]>> {
-        let accepted = self.ends[1]
-            .stack
-            .sock(self.now, listener)
-            .and_then(|mut sock| sock.accept());
-        self.accepted.extend(retry(accepted.map(Some), None)?);
-        let sock = self.ends[0].stack.sock(self.now, client).map_err(told)?;
-        let name = sock.local_addr().map_err(told)?;
-        if sock.state() == State::Closed {
-            bail!("refused");
-        }
+    fn finish(&mut self, &mut (client, port): &mut Self::Begun) -> Result<Option<[SocketId; 2]>> {
+        let name = self.hosts[0].name(client)?;
+        self.accepted.extend(self.hosts[1].accept(self.listeners[port])?);
         let place = self.accepted.iter().position(|(_, peer)| *peer == name);
         Ok(place.map(|at| [client, self.accepted.swap_remove(at).0]))
     }

@@ -1,6 +1,7 @@
 //! The stacks compared.
 
 mod estab;
+mod ipstack;
 mod kernel;
 #[cfg(lwip)]
 mod lwip;
@@ -29,10 +30,11 @@ const LWIP: How = How::Here;
 const LWIP: How = How::Absent("liblwip-dev was not installed when this was built");
 
 /// All subjects, in the table's order.
-pub const ALL: [(&str, How); 5] = [
+pub const ALL: [(&str, How); 6] = [
     ("estab", How::Here),
     ("smoltcp", How::Here),
     ("lwip", LWIP),
+    ("ipstack", How::Here),
     ("gvisor", How::Go),
     ("kernel", How::Here),
 ];
@@ -62,6 +64,7 @@ pub fn run(name: &str, work: &str, point: u64, plan: &Plan) -> Result<()> {
         "smoltcp" => works::run::<smoltcp::Smoltcp>(work, point, plan),
         #[cfg(lwip)]
         "lwip" => works::run::<lwip::Lwip>(work, point, plan),
+        "ipstack" => works::run::<ipstack::Ipstack>(work, point, plan),
         "kernel" => works::run::<kernel::Kernel>(work, point, plan),
         _ => bail!("{name}: no such subject"),
     }
