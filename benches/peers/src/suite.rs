@@ -30,7 +30,7 @@ pub const WORKS: [(&str, &[u64], &[u64]); 7] = [
         &[1, 100, 1000, 10_000],
     ),
     // SYNs.
-    ("flood", &[1_000_000], &[100_000]),
+    ("flood", &[1_000_000], &[50_000]),
     // Connections, half-open connections, TIME_WAITs.
     ("idle", &[10_000], &[10_000]),
     ("halfopen", &[10_000], &[10_000]),
@@ -110,7 +110,7 @@ impl Suite {
         keep: &mut impl FnMut(Sample) -> Result<()>,
     ) -> Result<bool> {
         let plan = Plan::new(self.quick);
-        let limit = Duration::from_secs(if self.quick { 5 } else { 60 });
+        let limit = Duration::from_secs(if self.quick { 4 } else { 60 });
         let mut child = Command::new(&program[0])
             .args(&program[1..])
             .arg(work)

@@ -6,7 +6,7 @@ use super::estab::Host;
 use crate::ends::{CLIENT, End, Ends, Packet, Queue, Setup, is_ours};
 use anyhow::{Context as _, Result, bail, ensure};
 use estab_engine::SocketId;
-use ipstack::{IpStack, IpStackConfig, IpStackStream, IpStackTcpStream};
+use ipstack::{IpStack, IpStackConfig, IpStackStream, IpStackTcpStream, TcpConfig};
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
@@ -160,6 +160,14 @@ impl Ends for Ipstack {
         })));
         let mut config = IpStackConfig::default();
         config.mtu(u16::try_from(setup.mtu)?)?;
+        if setup.buffer > Setup::SMALL {
+            // Without window scaling there can't be more.
+            config.with_tcp_config(TcpConfig {
+                read_buffer_size: 65_535,
+                max_unacked_bytes: 65_535,
+                ..TcpConfig::default()
+            });
+        }
         let stack = {
             let _in = runtime.enter();
             IpStack::new(config, tun.clone())
