@@ -166,7 +166,7 @@ impl Blank for SendQueue {
 }
 
 /// Queues that nobody needs at the moment, with the room they had for records: a connection that sends again takes one.
-#[derive(Default)]
+#[derive(Clone, Default)]
 #[allow(clippy::vec_box)] // They move from box to box.
 pub(crate) struct Spare(Vec<Box<SendQueue>>);
 
