@@ -249,6 +249,8 @@ impl BindTable {
             None => {
                 let mut counts = [0; 8];
                 counts[class] = 1;
+                // One address a port is the rule: no room for more, of which a TIME_WAIT would carry four.
+                used.addrs.reserve_exact(1);
                 used.addrs.push((binding.addr, counts));
             }
         }
