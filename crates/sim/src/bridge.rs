@@ -111,13 +111,18 @@ fn carry<A: Port, B: Port>(
     let start = std::time::Instant::now();
     let now = || Instant::from_nanos(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
     let mut buf = vec![0; a.recv_max().max(b.recv_max())];
+    let mut ready = [true; 2];
     while !stop.wanted.load(Ordering::Acquire) {
-        take(&mut a, &mut ab, &now, &mut buf)?;
-        take(&mut b, &mut ba, &now, &mut buf)?;
+        if ready[0] {
+            take(&mut a, &mut ab, &now, &mut buf)?;
+        }
+        if ready[1] {
+            take(&mut b, &mut ba, &now, &mut buf)?;
+        }
         give(&mut ab, &mut b, now())?;
         give(&mut ba, &mut a, now())?;
         let next = ab.next().into_iter().chain(ba.next()).min();
-        wait(&a, &b, stop, next.map(|next| next.since(now())))?;
+        ready = wait(&a, &b, stop, next.map(|next| next.since(now())))?;
     }
     Ok((ab.stats(), ba.stats()))
 }
@@ -142,22 +147,28 @@ fn give(link: &mut Link, to: &mut impl Device, now: Instant) -> io::Result<()> {
     Ok(())
 }
 
-fn wait(a: &impl Port, b: &impl Port, stop: &Stop, timeout: Option<Duration>) -> io::Result<()> {
+/// Waits for packets of `a` or of `b`, and says who has some; or for the end of `timeout`.
+fn wait(a: &impl Port, b: &impl Port, stop: &Stop, timeout: Option<Duration>) -> io::Result<[bool; 2]> {
     let timeout = timeout.map(|d| Timespec {
         tv_sec: d.as_secs() as i64,
         tv_nsec: d.subsec_nanos().into(),
     });
-    let fds = [a.fd(), b.fd(), Some(stop.wake.as_fd())];
-    let mut fds: Vec<PollFd<'_>> = fds
-        .into_iter()
-        .flatten()
-        .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
-        .collect();
+    let poll_in = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+    // A device without a descriptor has its packets announced by the wake-up's.
+    let wake = stop.wake.as_fd();
+    let mut fds = [
+        poll_in(a.fd().unwrap_or(wake)),
+        poll_in(b.fd().unwrap_or(wake)),
+        poll_in(wake),
+    ];
     match poll(&mut fds, timeout.as_ref()) {
         Err(e) if e != rustix::io::Errno::INTR => return Err(e.into()),
         _ => {}
     }
-    // Spends the wake-ups; there may have been none.
-    let _ = rustix::io::read(&stop.wake, &mut [0u8; 8]);
-    Ok(())
+    let [a, b, woken] = fds.map(|fd| !fd.revents().is_empty());
+    if woken {
+        // Spends the wake-ups.
+        let _ = rustix::io::read(&stop.wake, &mut [0u8; 8]);
+    }
+    Ok([a, b])
 }

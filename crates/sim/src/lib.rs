@@ -10,5 +10,5 @@ mod net;
 
 #[cfg(target_os = "linux")]
 pub use bridge::{Bridge, Port};
-pub use link::{Fate, Link, LinkConfig, LinkStats};
+pub use link::{Fate, LATE, Link, LinkConfig, LinkStats};
 pub use net::{Harmed, Host, Net};

@@ -75,7 +75,14 @@ pub struct LinkStats {
     pub reordered: u64,
     /// Packets with a flipped bit.
     pub corrupted: u64,
+    /// Packets asked for more than [`LATE`] after their time: on real time, whoever drives the link fell behind.
+    pub late: u64,
+    /// The longest that a packet was asked for after its time.
+    pub latest: Duration,
 }
+
+/// What counts as late.
+pub const LATE: Duration = Duration::from_millis(1);
 
 /// One direction of a link.
 #[derive(Debug)]
@@ -151,9 +158,13 @@ impl Link {
     /// The next packet that has arrived by `now`.
     pub fn poll(&mut self, now: Instant) -> Option<Vec<u8>> {
         let entry = self.travelling.first_entry()?;
-        if entry.key().0 > now {
+        let arrival = entry.key().0;
+        if arrival > now {
             return None;
         }
+        let late = now.since(arrival);
+        self.stats.late += u64::from(late > LATE);
+        self.stats.latest = self.stats.latest.max(late);
         self.stats.delivered += 1;
         Some(entry.remove())
     }

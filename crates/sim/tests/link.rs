@@ -99,3 +99,16 @@ fn a_blackout_swallows_what_is_sent_in_it() {
         .into();
     assert_eq!(fates, [Fate::Carried, Fate::Lost, Fate::Lost, Fate::Carried]);
 }
+
+#[test]
+fn a_driver_that_falls_behind_is_told_so() {
+    let mut link = Link::new(LinkConfig::default());
+    for _ in 0..3 {
+        link.offer(Instant::ZERO, &[1]);
+    }
+    link.poll(Instant::ZERO);
+    link.poll(Instant::from_millis(1));
+    assert_eq!((link.stats().late, link.stats().latest), (0, Duration::from_millis(1)));
+    link.poll(Instant::from_millis(7));
+    assert_eq!((link.stats().late, link.stats().latest), (1, Duration::from_millis(7)));
+}

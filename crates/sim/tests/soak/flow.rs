@@ -16,6 +16,8 @@ const SLACK: Duration = SLOWEST
     .saturating_add(Duration::from_millis(200 + 50));
 /// Opens that fail do so no earlier: SYN-ACKs are given up after 63 s, SYNs after 127 s or more.
 const OPEN_GIVEN_UP: Duration = Duration::from_secs(60);
+/// What `tcp_retries2` 15 comes to.
+const GIVEN_UP: Duration = Duration::from_millis(924_600);
 
 /// How much each end writes, and how its reader reads.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +46,10 @@ pub(crate) enum State {
     Done,
     /// The handshake failed.
     Unopened,
+    /// It was retransmitted for as long as `tcp_retries2` asks, and then the application was told. That happens to those
+    /// without timestamps and SACK: a long blackout leaves them with a timeout of two minutes, and no measurement of a
+    /// round trip to bring it down as long as every segment is a retransmission (RFC 6298 §3).
+    GivenUp,
 }
 
 /// One application.
@@ -209,6 +215,15 @@ impl Flow {
         for end in [0, 1] {
             self.pump(net, end);
         }
+        // An end that has nothing more to write or read is told here.
+        let error = |net: &mut Net, end: &End| net.sock(end.host, end.id?).ok()?.take_error();
+        let errors = self.ends.each_ref().map(|end| error(net, end));
+        if let Some(error) = errors.into_iter().flatten().next() {
+            self.fail(net, error);
+        }
+        if self.state != State::Open {
+            return;
+        }
         for end in [0, 1] {
             self.watch(net, end);
         }
@@ -228,15 +243,24 @@ impl Flow {
             return;
         }
         if let Err(error) = self.write(net, end).and_then(|()| self.read(net, end)) {
-            let now = net.now();
-            let unopened = self.ends[1].id.is_none() && now.since(self.opened) >= OPEN_GIVEN_UP;
-            assert!(unopened, "connection {} failed at {now:?}: {error:?}", self.number);
-            let (client, server) = (&self.ends[0], &self.ends[1]);
-            net.sock(client.host, client.id.expect("it connects"))
-                .expect("the flow holds it")
-                .abort();
-            net.sock(server.host, self.listener).expect("the flow holds it").close();
-            self.state = State::Unopened;
+            self.fail(net, error);
+        }
+    }
+
+    /// Ends both ends: the error must be one that TCP owes its user.
+    fn fail(&mut self, net: &mut Net, error: SockError) {
+        let now = net.now();
+        let age = now.since(self.opened);
+        self.state = match error {
+            _ if self.ends[1].id.is_none() && age >= OPEN_GIVEN_UP => State::Unopened,
+            SockError::ETIMEDOUT if age >= GIVEN_UP => State::GivenUp,
+            _ => panic!("connection {} failed at {now:?}: {error:?}", self.number),
+        };
+        let listener = (self.ends[1].host, Some(self.listener));
+        for (host, id) in self.ends.iter().map(|end| (end.host, end.id)).chain([listener]) {
+            if let Some(Ok(sock)) = id.map(|id| net.sock(host, id)) {
+                sock.abort();
+            }
         }
     }
 

@@ -9,7 +9,7 @@
 //! ESTAB_SOAK_SECONDS=3600 ESTAB_SOAK_SEEDS=1-8 cargo test --release -p estab-sim --test soak -- --nocapture
 //! ```
 //!
-//! A run repeats: with `ESTAB_SOAK_TRACE=1` it also tells the last segments and timers before a failure.
+//! A run repeats: with `ESTAB_SOAK_TRACE=4000` it also tells each end's last 4,000 segments and timers before a failure.
 
 mod dice;
 mod flow;
@@ -91,8 +91,8 @@ impl Setup {
         let (addr, prefix, iface) = (self.address(host), if self.v6 { 64 } else { 24 }, host_.iface());
         let added = host_.stack.add_addr(iface, addr, prefix);
         added.expect("the address is a good one");
-        if std::env::var_os("ESTAB_SOAK_TRACE").is_some() {
-            host_.stack.trace_to(Some(Box::new(Recent::new(host))));
+        if let Some(kept) = std::env::var("ESTAB_SOAK_TRACE").ok().and_then(|n| n.parse().ok()) {
+            host_.stack.trace_to(Some(Box::new(Recent::new(host, kept))));
         }
         for (name, value) in &self.sysctls[host] {
             host_.stack.set_sysctl(name, value).expect("the engine has this knob");
@@ -104,21 +104,20 @@ impl Setup {
 /// The last that a stack told; written out when the test fails.
 struct Recent {
     host: usize,
+    kept: usize,
     events: VecDeque<TraceEvent>,
 }
 
 impl Recent {
-    const KEPT: usize = 4000;
-
-    fn new(host: usize) -> Recent {
-        let events = VecDeque::with_capacity(Recent::KEPT);
-        Recent { host, events }
+    fn new(host: usize, kept: usize) -> Recent {
+        let events = VecDeque::new();
+        Recent { host, kept, events }
     }
 }
 
 impl TraceSink for Recent {
     fn event(&mut self, event: &TraceEvent) {
-        if self.events.len() == Recent::KEPT {
+        if self.events.len() >= self.kept {
             self.events.pop_front();
         }
         self.events.push_back(*event);
@@ -149,6 +148,8 @@ struct Outcome {
     done: u64,
     /// Opens that failed before the server had heard of them: the network was dark for too long.
     unopened: u64,
+    /// Connections that were retransmitted in vain for a quarter of an hour.
+    given_up: u64,
     lost: u64,
     corrupted: u64,
     overflowed: u64,
@@ -245,10 +246,16 @@ impl Soak {
         }
     }
 
-    /// Segments with an acknowledgment that others have overtaken by more than a window: to TCP they may be an attacker's
-    /// (RFC 5961 §5.2), so their data is lost like that of those the link lost.
+    /// What the hosts themselves left out. Segments with an acknowledgment that others have overtaken by more than a window:
+    /// to TCP they may be an attacker's, and their data is discarded (RFC 5961 §5.2). And answers to old segments, a probe of
+    /// the window among them, that would have followed another within `tcp_invalid_ratelimit`.
     fn refused(&mut self) -> u64 {
-        let refused = |host: &Host| host.stack.counters().dropped(DropReason::TcpTooOldAck);
+        let refused = |host: &Host| {
+            let counters = host.stack.counters();
+            let skipped = [Counter::TcpExtTCPACKSkippedSeq, Counter::TcpExtTCPACKSkippedPAWS];
+            let skipped: u64 = skipped.iter().map(|counter| counters.get(*counter)).sum();
+            counters.dropped(DropReason::TcpTooOldAck) + skipped
+        };
         refused(self.net.host(0)) + refused(self.net.host(1))
     }
 
@@ -263,6 +270,7 @@ impl Soak {
                 FlowState::Open => return true,
                 FlowState::Done => outcome.done += 1,
                 FlowState::Unopened => outcome.unopened += 1,
+                FlowState::GivenUp => outcome.given_up += 1,
             }
             outcome.bytes += flow.received();
             outcome.digest ^= flow.digest();
