@@ -79,6 +79,7 @@ pub use drop::DropReason;
 pub use error::{Result, SockError};
 pub use event::{Event, Incoming, OpenId, Readiness, SocketId};
 pub use iface::{CsumTx, IfaceConfig, IfaceId, Medium, RxCsum, RxMeta, Transmit};
+pub use ip::RouteMetrics;
 pub use mib::Mib;
 pub use options::{Md5Peer, RecvFlags, SendFlags, Shutdown, SockOption};
 pub use stack::{Family, Kind, Sock, Stack, Unreachable};

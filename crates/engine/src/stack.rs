@@ -100,6 +100,12 @@ impl Stack {
         self.env.ip.add_route(dst, prefix, via, iface)
     }
 
+    /// What the route to exactly that prefix says beside where it leads (`ip route change … mtu … advmss …`); connections
+    /// that stand follow its MTU. ENETUNREACH where there is no such route.
+    pub fn set_route_metrics(&mut self, dst: IpAddr, prefix: u8, metrics: RouteMetrics) -> Result<()> {
+        self.env.ip.set_route_metrics(dst, prefix, metrics)
+    }
+
     /// Takes a packet (on Ethernet: a frame) that `on` received.
     pub fn handle_packet(&mut self, now: Instant, on: IfaceId, packet: &[u8], meta: RxMeta) {
         self.env.now = now;
@@ -368,6 +374,15 @@ impl Sock<'_> {
     /// Bytes written and not sent yet (SIOCOUTQNSD).
     pub fn send_unsent(&self) -> usize {
         self.stack.tcp_send_unsent(self.id)
+    }
+
+    /// connect(2) to AF_UNSPEC: ends the connection (RST where the peer must know) or stops listening; the socket, with its
+    /// options, can be used anew.
+    pub fn disconnect(&mut self) -> Result<()> {
+        match self.stream {
+            true => self.stack.tcp_dissolve(self.id),
+            false => Err(SockError::EOPNOTSUPP),
+        }
     }
 
     /// accept(2): the oldest connection of the queue and its peer; EAGAIN when there is none.

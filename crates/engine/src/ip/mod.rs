@@ -25,6 +25,7 @@ pub(crate) use icmp::{IcmpError, IcmpKind, queue_echo};
 pub(crate) use icmp_out::{Problem, Subject};
 pub(crate) use output::HeaderSpec;
 pub(crate) use reply::{ReplyOptions, TcpReply};
+pub use route::RouteMetrics;
 pub(crate) use route::{Route, Way, in_prefix};
 
 use crate::env::Env;

@@ -75,6 +75,9 @@ impl Ip {
     /// A checked error says that packets to `dst` must be at most `mtu` bytes. Returns the MTU that holds from now
     /// on, or `None` if nothing changed (Linux: `__ip_rt_update_pmtu`, `__ip6_rt_update_pmtu`).
     pub(crate) fn update_pmtu(env: &mut Env, dst: IpAddr, mtu: u32) -> Option<u32> {
+        if env.ip.is_mtu_locked(dst) {
+            return None;
+        }
         let old = env.ip.route(dst, None).map_or(u32::MAX, |route| route.mtu);
         let floor = if dst.is_ipv4() { env.sysctl.min_pmtu } else { MIN_MTU_V6 };
         let locked = dst.is_ipv4() && mtu < floor;

@@ -27,6 +27,10 @@ pub(crate) struct Route {
     pub(crate) csum_offload: bool,
     /// DF may be set: false on a path whose reported MTU was below `min_pmtu` (Linux: RTAX_MTU locked).
     pub(crate) dont_fragment: bool,
+    /// The MSS to announce, whatever the MTU is; 0: by the MTU.
+    pub(crate) advmss: u16,
+    /// Segments a connection begins with; 0: as usual.
+    pub(crate) initcwnd: u16,
 }
 
 impl Route {
@@ -46,12 +50,26 @@ pub(crate) struct Way {
     dont_fragment: bool,
 }
 
+/// What a route says beside where it leads (Linux: RTAX_*); 0: nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RouteMetrics {
+    /// The largest packet, IP header included.
+    pub mtu: u32,
+    /// `mtu` holds whatever ICMP says, and DF stays off.
+    pub mtu_lock: bool,
+    /// The MSS that connections announce.
+    pub advmss: u16,
+    /// Segments that connections begin with.
+    pub initcwnd: u16,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     dst: IpAddr,
     prefix: u8,
     via: Option<IpAddr>,
     iface: IfaceId,
+    metrics: RouteMetrics,
 }
 
 /// `addr` begins with the first `prefix` bits of `net`, of the same family.
@@ -114,6 +132,9 @@ impl Ip {
             gso_max_size: config.map_or(0, |config| config.gso_max_size),
             csum_offload: config.is_none_or(|config| config.csum_offload),
             dont_fragment: way.dont_fragment,
+            // Asked for while connections begin, from the route itself.
+            advmss: 0,
+            initcwnd: 0,
         })
     }
 
@@ -141,7 +162,7 @@ impl Ip {
         self.changed();
         let same = |e: &Entry| e.prefix == prefix && in_prefix(dst, e.dst, prefix);
         if let Some(entry) = self.routes.iter_mut().find(|e| same(e)) {
-            (entry.via, entry.iface) = (via, iface);
+            (entry.via, entry.iface, entry.metrics) = (via, iface, RouteMetrics::default());
             return Ok(());
         }
         if self.routes.len() >= MAX_ROUTES {
@@ -154,8 +175,18 @@ impl Ip {
             prefix,
             via,
             iface,
+            metrics: RouteMetrics::default(),
         };
         self.routes.insert(at, entry);
+        Ok(())
+    }
+
+    /// What the route to exactly that prefix says from now on; ENETUNREACH where there is none.
+    pub(crate) fn set_route_metrics(&mut self, dst: IpAddr, prefix: u8, metrics: RouteMetrics) -> Result<()> {
+        self.changed();
+        let same = |e: &&mut Entry| e.prefix == prefix && in_prefix(dst, e.dst, prefix);
+        let entry = self.routes.iter_mut().find(same).ok_or(SockError::ENETUNREACH)?;
+        entry.metrics = metrics;
         Ok(())
     }
 
@@ -194,21 +225,27 @@ impl Ip {
             Some(src) => src,
             None => self.source_for(found.iface, next_hop).ok_or(SockError::EADDRNOTAVAIL)?,
         };
-        Ok(self.leave(found.iface, dst, src, next_hop))
+        Ok(self.leave(found.iface, dst, src, next_hop, &found.metrics))
     }
 
     /// The way to `dst` out of `iface` without a look at the routes: an answer goes back where the question
     /// came from when nothing better is known.
     pub(crate) fn route_on(&self, iface: IfaceId, dst: IpAddr, src: IpAddr) -> Result<Route> {
         match self.route(dst, Some(src)) {
-            Err(_) if usize::from(iface.0) < self.ifaces.len() => Ok(self.leave(iface, dst, src, dst)),
+            Err(_) if usize::from(iface.0) < self.ifaces.len() => {
+                Ok(self.leave(iface, dst, src, dst, &RouteMetrics::default()))
+            }
             found => found,
         }
     }
 
-    fn leave(&self, iface: IfaceId, dst: IpAddr, src: IpAddr, next_hop: IpAddr) -> Route {
+    fn leave(&self, iface: IfaceId, dst: IpAddr, src: IpAddr, next_hop: IpAddr, metrics: &RouteMetrics) -> Route {
         let config = &self.ifaces[usize::from(iface.0)].config;
-        let learned = self.pmtu.get(dst);
+        let learned = self.pmtu.get(dst).filter(|_| !metrics.mtu_lock);
+        let mtu = match metrics.mtu {
+            0 => config.mtu,
+            mtu => mtu.min(config.mtu),
+        };
         let next_hop = match config.medium {
             Medium::Ip => dst,
             Medium::Ethernet(_) => next_hop,
@@ -217,10 +254,12 @@ impl Ip {
             iface,
             src,
             next_hop,
-            mtu: learned.map_or(config.mtu, |(mtu, _)| mtu.min(config.mtu)),
+            mtu: learned.map_or(mtu, |(learned, _)| learned.min(mtu)),
             gso_max_size: config.gso_max_size,
             csum_offload: config.csum_offload,
-            dont_fragment: !learned.is_some_and(|(_, locked)| locked),
+            dont_fragment: !metrics.mtu_lock && !learned.is_some_and(|(_, locked)| locked),
+            advmss: metrics.advmss,
+            initcwnd: metrics.initcwnd,
         }
     }
 
@@ -242,11 +281,18 @@ impl Ip {
             gso_max_size: 0,
             csum_offload: true,
             dont_fragment: true,
+            advmss: 0,
+            initcwnd: 0,
         }
     }
 
     fn lookup(&self, dst: IpAddr) -> Option<&Entry> {
         self.routes.iter().find(|e| in_prefix(dst, e.dst, e.prefix))
+    }
+
+    /// The route to `dst` has an MTU that no ICMP error changes (Linux: `ip_mtu_locked`).
+    pub(super) fn is_mtu_locked(&self, dst: IpAddr) -> bool {
+        self.lookup(dst).is_some_and(|found| found.metrics.mtu_lock)
     }
 
     /// The interface an answer to `addr` would leave on (rp_filter).

@@ -236,6 +236,21 @@ impl Stack {
         Ok(())
     }
 
+    /// connect(2) to AF_UNSPEC (Linux: `tcp_disconnect`).
+    pub(crate) fn tcp_dissolve(&mut self, id: SocketId) -> Result<()> {
+        match self.which(id)? {
+            Which::Idle => Ok(()),
+            Which::Listener(_) => self.tcp_shutdown(id, Shutdown::Both),
+            Which::Conn(index) => {
+                let conn = &mut self.tcp.conns[index as usize];
+                conn.leave(&mut self.env, Leave::Abort);
+                // The handle lives on.
+                conn.closed = None;
+                self.tcp_disconnect(id)
+            }
+        }
+    }
+
     pub(crate) fn tcp_accept(&mut self, id: SocketId) -> Result<(SocketId, SocketAddr)> {
         let Which::Listener(index) = self.which(id)? else {
             return Err(SockError::EINVAL);

@@ -403,7 +403,9 @@ impl Conn {
     /// Forgets what was written and not acknowledged: nothing of it will be sent (Linux: `tcp_write_queue_purge`).
     pub(super) fn drop_unacknowledged(&mut self, env: &mut Env) {
         let setup = idle_sender(self.snd.nxt() - 1, &self.opts);
-        self.snd = Sender::new(env, &setup);
+        let fresh = Sender::new(env, &setup);
+        let before = core::mem::replace(&mut self.snd, fresh);
+        self.snd.keep_tale(before);
     }
 
     /// A connection at its beginning; sender and receiver are made anew when the handshake has settled what they need.

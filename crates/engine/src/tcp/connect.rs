@@ -268,7 +268,8 @@ impl Conn {
 
     /// Makes the sender that the handshake settled; `echo` is the timestamp it came with.
     pub(super) fn settle_sender(&mut self, env: &mut Env, settled: &Settled) {
-        self.pmtu = self.route(env).map_or(1500, |route| route.mtu);
+        let route = self.route(env).ok();
+        self.pmtu = route.map_or(1500, |route| route.mtu);
         let Some(opening) = self.opening.as_deref() else {
             return;
         };
@@ -287,7 +288,15 @@ impl Conn {
             cc: self.opts.cc,
         };
         self.sack_ok = setup.sack_ok;
-        let fresh = Sender::new(env, &setup);
+        let active = !opening.passive;
+        let mut fresh = Sender::new(env, &setup);
+        if active {
+            // A server's search for the path MTU counts only when its MSS is next looked at.
+            fresh.sync_mss();
+        }
+        if let Some(route) = route.filter(|route| route.initcwnd > 0 && !settled.syn_lost) {
+            fresh.begin_with(env, route.initcwnd.into());
+        }
         let before = core::mem::replace(&mut self.snd, fresh);
         self.snd.keep_syn_data(before);
         self.apply_options(env);
@@ -462,7 +471,7 @@ impl Tcp {
                 _ => 0,
             },
         );
-        let mss = own_mss(env, route.mtu, local.is_ipv4(), opts.maxseg);
+        let mss = own_mss(env, &route, opts.maxseg);
         let (buf, locked) = rcvbuf(env, &opts);
         let scaling = env.sysctl.tcp_window_scaling != 0;
         let window = InitialWindow::select(&env.sysctl, buf, locked, mss, opts.window_clamp, scaling);

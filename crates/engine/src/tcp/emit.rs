@@ -130,7 +130,7 @@ impl Conn {
             Some(_) => 0,
             None => route.gso_max_size.min(room as u32).saturating_sub(headers),
         };
-        if let Some(out) = self.next_segment_of_sender(env, most.max(u32::from(mss)), mss) {
+        if let Some(out) = self.next_segment_of_sender(env, most, mss) {
             return Some(out);
         }
         if core::mem::take(&mut self.probe_now) {

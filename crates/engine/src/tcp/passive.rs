@@ -15,6 +15,7 @@ use super::synq::{Check, NIL, NO_SCALE, Request};
 use super::{Tcp, isn, reset, trace_move};
 use crate::drop::DropReason;
 use crate::env::Env;
+use crate::ip::Route;
 use crate::sock::SockOpts;
 use crate::sock::bind::{BindAddr, BindClass, Binding};
 use crate::timer::{TimerHandle, TimerKey};
@@ -27,11 +28,12 @@ use estab_proto::{Counter, SeqNum, State, TcpFlags, WindowScale};
 const COOKIE_VALID: Duration = Duration::from_secs(120);
 
 /// The MSS we announce: MTU less headers, clamped by TCP_MAXSEG (Linux: `tcp_advertise_mss`).
-pub(super) fn own_mss(env: &Env, mtu: u32, v4: bool, maxseg: u16) -> u16 {
-    let mss = mtu
-        .saturating_sub(fixed_headers(v4))
-        .max(env.sysctl.min_adv_mss)
-        .min(65495) as u16;
+pub(super) fn own_mss(env: &Env, route: &Route, maxseg: u16) -> u16 {
+    let by_mtu = route.mtu.saturating_sub(fixed_headers(route.src.is_ipv4()));
+    let mss = match route.advmss {
+        0 => by_mtu.max(env.sysctl.min_adv_mss).min(65495) as u16,
+        mss => mss,
+    };
     if maxseg > 0 { mss.min(maxseg) } else { mss }
 }
 
@@ -317,11 +319,10 @@ impl Tcp {
         });
         let (buf, locked) = rcvbuf(env, &opts);
         let v4 = request.tuple.local_ip.is_ipv4();
-        let mtu = env
+        let route = env
             .ip
-            .route_on(request.iface, request.tuple.remote_ip, request.tuple.local_ip)
-            .map_or(1500, |r| r.mtu);
-        let mss = own_mss(env, mtu, v4, opts.maxseg);
+            .route_on(request.iface, request.tuple.remote_ip, request.tuple.local_ip);
+        let mss = route.map_or(if v4 { 1460 } else { 1440 }, |route| own_mss(env, &route, opts.maxseg));
         let announced = if request.ts_ok { mss.saturating_sub(12) } else { mss };
         let wscale_ok = request.peer_scale != NO_SCALE;
         let mut window = InitialWindow::select(&env.sysctl, buf, locked, announced, opts.window_clamp, wscale_ok);
@@ -414,7 +415,7 @@ impl Tcp {
         else {
             return;
         };
-        let mss = own_mss(env, route.mtu, request.tuple.local_ip.is_ipv4(), maxseg);
+        let mss = own_mss(env, &route, maxseg);
         request.retrans = request.retrans.saturating_add(1);
         env.mib.inc(Counter::TcpRetransSegs);
         env.mib.inc(Counter::TcpExtTCPSynRetrans);
@@ -515,7 +516,7 @@ pub(super) fn make_request(
     let route = env.ip.route_on(segment.iface, tuple.remote_ip, tuple.local_ip).ok()?;
     let ts_ok = asked.ts.is_some() && env.sysctl.tcp_timestamps != 0;
     let wscale_ok = asked.scale.is_some() && env.sysctl.tcp_window_scaling != 0;
-    let mss = own_mss(env, route.mtu, tuple.local_ip.is_ipv4(), opts.maxseg);
+    let mss = own_mss(env, &route, opts.maxseg);
     let (buf, locked) = rcvbuf(env, opts);
     let announced = if ts_ok { mss.saturating_sub(12) } else { mss };
     let window = InitialWindow::select(&env.sysctl, buf, locked, announced, opts.window_clamp, wscale_ok);

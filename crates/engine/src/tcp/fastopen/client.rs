@@ -98,11 +98,15 @@ impl Conn {
         taken
     }
 
+    /// The MSS that a SYN announces now; a small one without a route.
+    fn own_mss(&self, env: &Env) -> u16 {
+        self.route(env)
+            .map_or(536, |route| own_mss(env, &route, self.opts.maxseg))
+    }
+
     /// Bytes of data that go with a SYN: the MSS the server announced last, less room for options.
     fn syn_data_room(&self, env: &Env, cached: u16) -> usize {
-        let v4 = self.tuple.local_ip.is_ipv4();
-        let mtu = self.route(env).map_or(576, |route| route.mtu);
-        let own = own_mss(env, mtu, v4, self.opts.maxseg);
+        let own = self.own_mss(env);
         let mss = if cached > 0 { cached.min(own) } else { own };
         mss.max(env.sysctl.tcp_min_snd_mss as u16)
             .saturating_sub(OPTION_SPACE)
@@ -163,9 +167,7 @@ impl Conn {
     /// A smaller path MTU is known: the SYN with data was too large, so a bare one leaves at once, with the MSS that holds now
     /// (Linux: `tcp_simple_retransmit` in SYN_SENT).
     pub(crate) fn fast_open_too_big(&mut self, env: &Env) {
-        let v4 = self.tuple.local_ip.is_ipv4();
-        let mtu = self.route(env).map_or(576, |route| route.mtu);
-        let mss = own_mss(env, mtu, v4, self.opts.maxseg);
+        let mss = self.own_mss(env);
         let syn_data = self.fast_open.as_ref().is_some_and(|f| f.syn_data);
         if let Some(opening) = self.opening.as_deref_mut() {
             opening.mss = opening.mss.min(mss);

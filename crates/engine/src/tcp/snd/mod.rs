@@ -155,7 +155,7 @@ pub(crate) struct TxSegment {
 /// What bounds the next segment, for [`Sender::poll`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TxRoom {
-    /// Most bytes of payload in one [`TxSegment`]: the device's GSO size less headers, or one MSS.
+    /// Most bytes of payload in one [`TxSegment`]: the device's GSO size less headers. One segment fits in any case.
     pub(crate) max_payload: u32,
     /// Most bytes of payload in one segment with the options that this header gets.
     pub(crate) mss: u16,
@@ -438,6 +438,22 @@ impl Sender {
         self.extra_options = bytes;
     }
 
+    /// The sender of a connection that has ended: nothing queued, but TCP_INFO still tells what went before
+    /// (Linux: `tcp_write_queue_purge`).
+    pub(crate) fn keep_tale(&mut self, before: Sender) {
+        self.rtt = before.rtt;
+        self.rtt.backoff = 0;
+        self.cwnd = before.cwnd;
+        self.totals = before.totals;
+        self.probes_out = before.probes_out;
+    }
+
+    /// The connection begins with `segments` instead of the usual window (Linux: RTAX_INITCWND, `tcp_init_cwnd`).
+    pub(crate) fn begin_with(&mut self, env: &Env, segments: u32) {
+        self.cwnd.window = segments;
+        self.update_pacing_rate(env);
+    }
+
     /// TCP_NODELAY; turning it on pushes what Nagle held (Linux: `__tcp_sock_set_nodelay`).
     pub(crate) fn set_nodelay(&mut self, env: &mut Env, on: bool) {
         self.nagle.set(Nagle::OFF, on);
@@ -491,7 +507,7 @@ impl Sender {
     }
 
     /// Bounds the MSS by half the largest window offered (Linux: `tcp_bound_to_half_wnd`).
-    fn sync_mss(&mut self) {
+    pub(crate) fn sync_mss(&mut self) {
         let mss = self.bound_to_half_window(u32::from(self.path_mss));
         self.mss = self.mtu_bound(mss) as u16;
     }

@@ -32,7 +32,8 @@ pub(super) enum Probe {
 }
 
 impl Sender {
-    /// The search begins with the connection (`tcp_mtu_probing` 2; Linux: `tcp_mtup_init`).
+    /// The search begins with the connection (`tcp_mtu_probing` 2; Linux: `tcp_mtup_init`); what it allows counts from the
+    /// next [`Sender::sync_mss`].
     pub(super) fn mtu_init(&mut self, env: &Env) {
         if env.sysctl.tcp_mtu_probing > 1 {
             self.mtu_enable(env);
@@ -40,15 +41,15 @@ impl Sender {
     }
 
     fn mtu_enable(&mut self, env: &Env) {
-        let high = u32::from(self.path_mss);
-        let low = env.sysctl.tcp_base_mss.min(high);
+        let options = if self.flags.ts_ok { 12 } else { 0 };
+        let high = u32::from(self.mss_clamp).saturating_sub(options).max(1);
+        let low = env.sysctl.tcp_base_mss.saturating_sub(options).clamp(1, high);
         self.mtu = Some(alloc::boxed::Box::new(Search {
             low,
             high,
             probe: None,
             stamp: env.now_ms(),
         }));
-        self.sync_mss();
     }
 
     /// What the search allows, and what the path's MTU now makes of it.
@@ -76,7 +77,8 @@ impl Sender {
             return;
         }
         let Some(search) = self.mtu.as_mut() else {
-            return self.mtu_enable(env);
+            self.mtu_enable(env);
+            return self.sync_mss();
         };
         let least = env.sysctl.tcp_mtu_probe_floor.max(env.sysctl.tcp_min_snd_mss);
         search.low = (search.low >> 1).min(env.sysctl.tcp_base_mss).max(least);

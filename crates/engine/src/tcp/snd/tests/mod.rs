@@ -94,7 +94,9 @@ impl Host {
             sndbuf: given.sndbuf,
             cc: Some(CcName::new(given.cc)),
         };
-        let snd = Sender::new(&mut env, &setup);
+        let mut snd = Sender::new(&mut env, &setup);
+        // As a client's is.
+        snd.sync_mss();
         let cx = TimerCx::default();
         Host {
             env,
