@@ -193,6 +193,10 @@ pub unsafe extern "C" fn estab_getpeername(fd: c_int, peer: *mut sockaddr, len: 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn estab_connect(fd: c_int, to: *const sockaddr, len: socklen_t) -> c_int {
     // SAFETY: connect(2)'s contract.
+    if unsafe { addr::is_unspec(to, len) } {
+        return int(calls::disconnect(fd).map(|()| 0));
+    }
+    // SAFETY: connect(2)'s contract.
     int(unsafe { addr::read(to, len) }
         .and_then(|to| calls::connect(fd, to))
         .map(|()| 0))

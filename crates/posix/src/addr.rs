@@ -43,6 +43,17 @@ pub(crate) unsafe fn read(addr: *const sockaddr, len: socklen_t) -> Result<Socke
     )))
 }
 
+/// The family is AF_UNSPEC: connect(2) then ends a connection.
+///
+/// # Safety
+/// As [`read`].
+pub(crate) unsafe fn is_unspec(addr: *const sockaddr, len: socklen_t) -> bool {
+    // SAFETY: the family can be read, by the caller's promise and the length.
+    !addr.is_null()
+        && len as usize >= size_of::<sa_family_t>()
+        && i32::from(unsafe { (*addr).sa_family }) == libc::AF_UNSPEC
+}
+
 /// Writes an address as accept(2) does: cut to `len`, which becomes the whole length. An IPv4 address goes out
 /// mapped (`::ffff:a.b.c.d`) where the socket is of `domain` AF_INET6.
 ///

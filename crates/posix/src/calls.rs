@@ -22,6 +22,7 @@ impl From<SockError> for Errno {
 pub(crate) fn now<T>(call: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
     let mut guard = world::lock();
     let world = guard.as_mut().ok_or(Errno(libc::ENOTCONN))?;
+    world.take_commands();
     let result = call(world);
     world.settle();
     drop(world::let_others_see(guard));
@@ -127,6 +128,11 @@ pub(crate) fn bind(fd: i32, addr: SocketAddr) -> Result<()> {
 
 pub(crate) fn listen(fd: i32, backlog: i32) -> Result<()> {
     on(fd, |sock| sock.listen(backlog))
+}
+
+/// connect(2) to AF_UNSPEC.
+pub(crate) fn disconnect(fd: i32) -> Result<()> {
+    on(fd, |sock| sock.disconnect())
 }
 
 pub(crate) fn connect(fd: i32, addr: SocketAddr) -> Result<()> {
@@ -408,14 +414,16 @@ pub(crate) fn splice(from: i32, to: i32, len: usize) -> Result<usize> {
     let poisoned = |_| Errno(libc::EIO);
     match way {
         Way::Out(pipe) => {
+            // An urgent byte is nothing that splice takes, but nothing to wait for either (Linux: `tcp_splice_read`).
+            let urgent = on(from, |sock| {
+                let here = sock.recv_queued() > 0 || sock.readiness().contains(Readiness::PRIORITY);
+                Ok(here && sock.at_mark())
+            })?;
+            if urgent {
+                return Ok(0);
+            }
             let mut buf = vec![0; len.min(1 << 16)];
-            let n = match recv(from, &mut buf, libc::MSG_DONTWAIT) {
-                // An urgent byte out of line is nothing that splice takes, but nothing to wait for either
-                // (Linux: `tcp_splice_read`).
-                Err(Errno(libc::EAGAIN)) if on(from, |sock| Ok(sock.readiness().contains(Readiness::PRIORITY)))? => 0,
-                Err(Errno(libc::EAGAIN)) => recv(from, &mut buf, 0)?.0,
-                other => other?.0,
-            };
+            let n = recv(from, &mut buf, 0)?.0;
             pipe.lock().map_err(poisoned)?.extend(&buf[..n]);
             Ok(n)
         }

@@ -16,6 +16,7 @@
 pub mod abi;
 mod addr;
 mod calls;
+mod commands;
 mod epoll;
 mod fd;
 mod live;

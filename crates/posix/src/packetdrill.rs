@@ -113,6 +113,7 @@ unsafe extern "C" fn free(_: Ud) {
 /// Lets time pass until `look` finds something or `timeout` (milliseconds, negative: for ever) is over.
 fn wait<T>(timeout: c_int, mut look: impl FnMut(&mut World) -> Option<T>) -> Option<T> {
     let mut guard = world::lock();
+    guard.as_mut()?.take_commands();
     let now = guard.as_ref().map(World::now)?;
     let patience = u64::try_from(timeout).map_or(PATIENCE, Duration::from_millis);
     let mut found = None;

@@ -6,14 +6,16 @@
 //! something happened, and when its wait is over, time stands still until that thread has read the clock, so that it
 //! sees the moment at which it woke.
 
+use crate::commands;
 use crate::epoll::Epoll;
 use crate::fd::{Files, Socket};
 use crate::live::Live;
 use crate::mirror::Mirror;
+use estab_engine::proto::SockDiag;
 use estab_engine::{Config, Event, IfaceConfig, IfaceId, Instant, Medium, RxMeta, SocketId, Stack};
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
@@ -21,20 +23,20 @@ use std::time::Duration;
 
 use crate::calls::Result;
 
-/// Files in the folder of settings that are none: a stand-in for `ip tcp_metrics flush` makes the first, one for nstat
-/// reads the second, one for `tc qdisc` writes the third.
-const FLUSH_METRICS: &str = "estab_flush_tcp_metrics";
+/// Files in the folder of settings that are none: what stand-ins for nstat and for readers of /proc/net/tcp find.
 const COUNTERS: &str = "estab_counters";
-const QDISC: &str = "estab_qdisc";
+const SOCKETS: &str = "estab_tcp";
 
 /// Seconds since 1970 when a virtual clock starts.
 const EPOCH: u64 = 1_600_000_000;
 
-/// What a script's stack is told, by `--so_flags`: `local=ADDR remote=ADDR mtu=N sysctls=DIR`.
+/// What a script's stack is told, by `--so_flags`: `local=ADDR mtu=N mss=N sysctls=DIR`.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
     pub(crate) local: Vec<(IpAddr, u8)>,
     pub(crate) mtu: u32,
+    /// Payload larger than this arrives as if merged from segments of so many bytes (packetdrill's `--mss`); 0: as it is.
+    pub(crate) mss: u16,
     /// A folder that stands for /proc/sys/net/ipv4; read again at each socket().
     pub(crate) sysctls: Option<PathBuf>,
 }
@@ -45,6 +47,7 @@ impl Setup {
         let mut setup = Setup {
             local: Vec::new(),
             mtu: 1500,
+            mss: 0,
             sysctls: None,
         };
         for (key, value) in flags.split([' ', ',']).filter_map(|word| word.split_once('=')) {
@@ -55,6 +58,7 @@ impl Setup {
                     }
                 }
                 "mtu" => setup.mtu = value.parse().unwrap_or(setup.mtu),
+                "mss" => setup.mss = value.parse().unwrap_or(0),
                 "sysctls" => setup.sysctls = Some(value.into()),
                 _ => {}
             }
@@ -74,6 +78,7 @@ pub(crate) struct World {
     pub(crate) iface: IfaceId,
     /// The TUN and the real clock, if they are what this stack is on.
     pub(crate) live: Option<Live>,
+    mss: u16,
     /// Packets that left, and when.
     pub(crate) sent: VecDeque<(Instant, Vec<u8>)>,
     sysctls: Option<PathBuf>,
@@ -141,6 +146,7 @@ impl World {
         }
         World {
             sysctls: setup.sysctls,
+            mss: setup.mss,
             ..World::over(stack, iface, None)
         }
     }
@@ -157,6 +163,7 @@ impl World {
             now: Instant::ZERO,
             iface,
             live,
+            mss: 0,
             sent: VecDeque::new(),
             sysctls: None,
             known: HashMap::new(),
@@ -223,40 +230,25 @@ impl World {
         (EPOCH * 1_000_000 + at.micros()) as i64
     }
 
-    /// Takes the device's queueing discipline as `tc` was told it: fq paces, a fifo without room drops everything.
-    fn read_qdisc(&mut self) {
-        let Some(folder) = &self.sysctls else { return };
-        // Without the file nobody changed it.
-        let Ok(told) = std::fs::read_to_string(folder.join(QDISC)) else {
+    /// Does what stand-ins for `ip` and `tc` were asked for since the last call.
+    pub(crate) fn take_commands(&mut self) {
+        let Some(file) = self.sysctls.as_ref().map(|folder| folder.join(commands::FILE)) else {
             return;
         };
-        let words: Vec<&str> = told.split_whitespace().collect();
-        let fq = if words.first() == Some(&"fq") {
-            "fq"
-        } else {
-            "pfifo_fast"
+        // Nearly always there is none.
+        let Ok(lines) = std::fs::read_to_string(&file) else {
+            return;
         };
-        // Both are values that it takes.
-        let _ = self.stack.set_sysctl("net.core.default_qdisc", fq);
-        self.stack.set_output_full(words.ends_with(&["limit", "0"]));
+        let _ = std::fs::remove_file(file);
+        lines.lines().for_each(|line| self.run_command(line));
     }
 
     /// Takes the settings that changed in the folder that stands for /proc/sys/net/ipv4.
     pub(crate) fn read_sysctls(&mut self) {
-        self.read_qdisc();
         let Some(Ok(entries)) = self.sysctls.as_ref().map(std::fs::read_dir) else {
             return;
         };
         for entry in entries.flatten() {
-            if entry.file_name() == FLUSH_METRICS {
-                // Gone already: somebody else took it.
-                let _ = std::fs::remove_file(entry.path());
-                self.stack.flush_tcp_metrics();
-                continue;
-            }
-            if entry.file_name() == QDISC {
-                continue;
-            }
             let name = format!("net.ipv4.{}", entry.file_name().to_string_lossy());
             let Ok(value) = std::fs::read_to_string(entry.path()) else {
                 continue;
@@ -272,15 +264,18 @@ impl World {
 
     /// A packet arrives.
     pub(crate) fn arrive(&mut self, packet: &[u8]) {
-        self.read_qdisc();
-        self.stack
-            .handle_packet(self.now, self.iface, packet, RxMeta::default());
+        self.take_commands();
+        let meta = RxMeta {
+            gso_size: (self.mss > 0 && payload_len(packet) > usize::from(self.mss)).then_some(self.mss),
+            ..RxMeta::default()
+        };
+        self.stack.handle_packet(self.now, self.iface, packet, meta);
         self.settle();
-        self.write_counters();
+        self.write_tables();
     }
 
-    /// Leaves the counters that are not 0 where a stand-in for nstat finds them.
-    fn write_counters(&self) {
+    /// Leaves the counters that are not 0, and the table of sockets, where stand-ins find them.
+    fn write_tables(&self) {
         let Some(folder) = &self.sysctls else { return };
         let counters: String = self
             .stack
@@ -291,6 +286,8 @@ impl World {
             .collect();
         // Who can't write there has no script that looks.
         let _ = std::fs::write(folder.join(COUNTERS), counters);
+        let sockets: String = self.stack.diag(self.now).enumerate().map(proc_line).collect();
+        let _ = std::fs::write(folder.join(SOCKETS), sockets);
     }
 
     /// Sends what there is to send and hands out what happened.
@@ -351,6 +348,36 @@ impl World {
         self.stack.handle_timeout(self.now);
         self.settle();
     }
+}
+
+/// Bytes of TCP payload in an IP packet without extension headers; 0 where it is no TCP.
+fn payload_len(packet: &[u8]) -> usize {
+    let (ip, protocol) = match packet.first().map(|byte| byte >> 4) {
+        Some(4) => (usize::from(packet[0] & 15) * 4, packet.get(9)),
+        _ => (40, packet.get(6)),
+    };
+    match (protocol, packet.get(ip + 12)) {
+        (Some(6), Some(offset)) => packet.len().saturating_sub(ip + usize::from(offset >> 4) * 4),
+        _ => 0,
+    }
+}
+
+/// A line as /proc/net/tcp has it, as far as scripts look: the addresses and the state.
+fn proc_line((number, sock): (usize, SockDiag)) -> String {
+    let end = |addr: SocketAddr| match addr.ip() {
+        IpAddr::V4(ip) => format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), addr.port()),
+        IpAddr::V6(ip) => {
+            let words = ip.octets();
+            let words = words.chunks(4).map(|w| u32::from_ne_bytes([w[0], w[1], w[2], w[3]]));
+            words.map(|word| format!("{word:08X}")).collect::<String>() + &format!(":{:04X}", addr.port())
+        }
+    };
+    format!(
+        "{number:4}: {} {} {:02X} 00000000:00000000\n",
+        end(sock.local),
+        end(sock.remote),
+        sock.state as u8
+    )
 }
 
 /// Lets sleeping threads see what happened, and waits until those whose wait is over have read the clock.
