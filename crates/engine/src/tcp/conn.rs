@@ -372,6 +372,7 @@ impl Conn {
                 ecn: segment.ecn,
                 ts_ecr,
                 rto,
+                held: self.sock.is_some(),
             },
         );
         if out.readable > 0 {

@@ -110,10 +110,7 @@ impl Conn {
     }
 
     fn check_sequence(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
-        let Err(reason) = self
-            .rcv
-            .sequence(&mut env.mib, segment.seq, segment.end(), segment.fin())
-        else {
+        let Err(reason) = self.rcv.sequence(segment.seq, segment.end(), segment.fin()) else {
             return Ok(());
         };
         if segment.rst() {
@@ -124,6 +121,12 @@ impl Conn {
         }
         if segment.syn() {
             return self.syn_challenge(env);
+        }
+        if matches!(
+            reason,
+            DropReason::TcpInvalidSequence | DropReason::TcpInvalidEndSequence
+        ) {
+            env.mib.inc(Counter::TcpExtBeyondWindow);
         }
         if may_answer(env, segment, &mut self.last_oow_ack, Counter::TcpExtTCPACKSkippedSeq) {
             self.send_dupack(env, segment);

@@ -96,6 +96,8 @@ pub(crate) struct DataIn<'a> {
     pub(crate) ts_ecr: Option<u32>,
     /// The sender's retransmission timeout.
     pub(crate) rto: Duration,
+    /// An application holds the socket: it was accepted, and not closed.
+    pub(crate) held: bool,
 }
 
 impl DataIn<'_> {
@@ -312,7 +314,7 @@ impl Receiver {
     }
 
     /// RFC 9293 §3.10.7.4, first check: whether the segment is acceptable (Linux 6.18: `tcp_sequence`). `end_seq` counts the FIN.
-    pub(crate) fn sequence(&self, mib: &mut Mib, seq: SeqNum, end_seq: SeqNum, fin: bool) -> Result<(), DropReason> {
+    pub(crate) fn sequence(&self, seq: SeqNum, end_seq: SeqNum, fin: bool) -> Result<(), DropReason> {
         if end_seq.before(self.rcv_wup) {
             return Err(DropReason::TcpOldSequence);
         }
@@ -323,7 +325,6 @@ impl Receiver {
             }
             // A sender that ignores the window is served only while nothing waits to be read; a FIN needs no room.
             if !self.queue.is_empty() && (end_seq - fin as u32).after(right) {
-                mib.inc(Counter::TcpExtBeyondWindow);
                 return Err(DropReason::TcpInvalidEndSequence);
             }
         }
@@ -442,7 +443,9 @@ impl Receiver {
         self.rcv_nxt += 1;
         self.flags.set(Flags::FIN, true);
         self.schedule_ack();
+        // No DSACK either.
         self.purge_ofo(cx);
+        self.clear_dsack();
     }
 
     /// The application reads no more (SHUT_RD, or it is gone): no ACK is worth sending for a window that opens.

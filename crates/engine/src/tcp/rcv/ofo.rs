@@ -277,7 +277,9 @@ impl Receiver {
         if self.held() > held {
             self.charge(seg.payload.len());
         }
-        self.rcvbuf_grow(cx, self.space);
+        if seg.held {
+            self.rcvbuf_grow(cx, self.space);
+        }
         DataOut::default()
     }
 

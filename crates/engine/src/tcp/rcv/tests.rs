@@ -176,20 +176,20 @@ impl Host {
             ecn,
             ts_ecr: self.rcv.flags.has(Flags::TIMESTAMPS).then_some(1000), // Of the SYN-ACK, as long as nothing else is sent.
             rto: self.path.rto,
+            held: true,
         };
-        let out =
-            self.cx(
-                |rcv, cx| match rcv.sequence(cx.mib, seg.seq, seg.end_seq(), flags.contains(TcpFlags::FIN)) {
-                    Ok(()) => rcv.data(cx, &seg),
-                    Err(reason) => {
-                        rcv.dupack(cx, seg.seq, seg.end_seq());
-                        DataOut {
-                            drop: Some(reason),
-                            ..DataOut::default()
-                        }
+        let out = self.cx(
+            |rcv, cx| match rcv.sequence(seg.seq, seg.end_seq(), flags.contains(TcpFlags::FIN)) {
+                Ok(()) => rcv.data(cx, &seg),
+                Err(reason) => {
+                    rcv.dupack(cx, seg.seq, seg.end_seq());
+                    DataOut {
+                        drop: Some(reason),
+                        ..DataOut::default()
                     }
-                },
-            );
+                }
+            },
+        );
         if out.fin {
             self.rcv.enter_pingpong(&self.sysctl); // As on the way to CLOSE_WAIT.
         }

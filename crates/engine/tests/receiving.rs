@@ -1,0 +1,68 @@
+//! What the receiver tells and counts where segments repeat, overlap or overshoot.
+
+mod common;
+
+use common::script::*;
+use estab_engine::*;
+
+#[test]
+fn a_fin_behind_repeated_data_is_acknowledged_without_dsack() {
+    let mut s = Script::new();
+    let listener = s.listen(1);
+    s.inject("S 0:0(0) win 60000 <mss 1460,sackOK>");
+    s.expect("S. 0:0(0) ack 1");
+    s.inject(". 1:1(0) ack 1 win 60000");
+    let (id, _) = s.sock(listener).accept().unwrap();
+    s.inject(". 1:801(800) ack 1 win 60000");
+    s.expect(". 1:1(0) ack 801");
+    s.sock(id).recv(&mut [0; 1000], RecvFlags::default()).unwrap();
+    s.inject("F. 1:801(800) ack 1 win 60000");
+    let (_, ack) = s.next(". ack");
+    assert!(ack.contains("ack 802") && !ack.contains("sack"), "{ack}");
+}
+
+#[test]
+fn what_lies_beyond_the_window_is_counted_whole_or_in_part() {
+    let mut s = Script::new();
+    let listener = s.socket();
+    s.sock(listener).set_option(SockOption::RcvBuf(8000)).unwrap();
+    let local = s.local;
+    s.sock(listener).bind(local).unwrap();
+    s.sock(listener).listen(1).unwrap();
+    s.inject("S 0:0(0) win 60000 <mss 1460>");
+    s.expect("S. 0:0(0) ack 1");
+    s.inject(". 1:1(0) ack 1 win 60000");
+    s.inject("P. 1:1001(1000) ack 1 win 60000");
+    s.expect(". 1:1(0) ack 1001");
+    for (at, beyond) in [("1001:31001(30000)", 1), ("60001:60501(500)", 2)] {
+        s.run_ms(1000);
+        s.inject(&format!("P. {at} ack 1 win 60000"));
+        s.expect(". 1:1(0) ack 1001");
+        assert_eq!(s.host.counter("TcpExtBeyondWindow"), beyond);
+    }
+    s.inject("R. 60001:60001(0) ack 1 win 0");
+    assert_eq!(s.host.counter("TcpExtBeyondWindow"), 2, "an RST is not");
+}
+
+#[test]
+fn early_data_makes_the_buffer_grow_once_the_connection_was_accepted() {
+    let grown = |accepted: bool| {
+        let mut s = Script::new();
+        let listener = s.listen(1);
+        s.inject("S 0:0(0) win 60000 <mss 1460,sackOK,wscale 7>");
+        s.expect("S. 0:0(0) ack 1");
+        s.inject(". 1:1(0) ack 1 win 600");
+        let mut id = accepted.then(|| s.sock(listener).accept().unwrap().0);
+        for at in [3001, 33_001, 63_001] {
+            s.inject(&format!(". {at}:{}(30000) ack 1 win 600", at + 30_000));
+            s.next(". ack");
+        }
+        let id = *id.get_or_insert_with(|| s.sock(listener).accept().unwrap().0);
+        let Ok(SockOption::RcvBuf(bytes)) = s.sock(id).option(SockOption::RcvBuf(0)) else {
+            panic!("a size");
+        };
+        bytes
+    };
+    assert_eq!(grown(false), 131_072);
+    assert!(grown(true) > 131_072, "{}", grown(true));
+}
