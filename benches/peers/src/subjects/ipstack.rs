@@ -162,11 +162,9 @@ impl Ends for Ipstack {
         config.mtu(u16::try_from(setup.mtu)?)?;
         if setup.buffer > Setup::SMALL {
             // Without window scaling there can't be more.
-            config.with_tcp_config(TcpConfig {
-                read_buffer_size: 65_535,
-                max_unacked_bytes: 65_535,
-                ..TcpConfig::default()
-            });
+            let mut tcp = TcpConfig::default();
+            (tcp.read_buffer_size, tcp.max_unacked_bytes) = (65_535, 65_535);
+            config.with_tcp_config(tcp);
         }
         let stack = {
             let _in = runtime.enter();
@@ -274,6 +272,11 @@ impl Ends for Ipstack {
 
     fn holds_time_waits(&self) -> bool {
         false
+    }
+
+    /// Ten kilobytes each.
+    fn most(&self) -> u64 {
+        200_000
     }
 
     fn inject(&mut self, packets: &[Packet]) -> Result<()> {
