@@ -1,8 +1,10 @@
 //! `estab sysctl`: a stack's settings, and what sysctl.conf files have against them.
 
+mod apply;
+
 use super::{Source, Which, print};
 use anyhow::{Context, Result, bail};
-use estab_control::Client;
+use apply::Plan;
 use estab_doctor::finding::Severity;
 use estab_doctor::sysctl_check::{ConfFile, Live, check, conf_files};
 use estab_engine::proto::sysctl::{all, lookup, suggestions};
@@ -19,7 +21,12 @@ pub(crate) struct Args {
     /// Every setting
     #[arg(short, long, conflicts_with = "names")]
     all: bool,
-    /// Set: NAME=VALUE
+    /// Set what sysctl.conf files say, or nothing if one line is wrong; without FILE /etc/sysctl.conf, `-` is standard input
+    ///
+    /// Keys that are the host's and no stack's are named and left out, and so is what fails behind a `-`.
+    #[arg(short = 'p', long, value_name = "FILE", num_args = 0.., conflicts_with_all = ["names", "all", "write"])]
+    load: Option<Vec<PathBuf>>,
+    /// Set: NAME=VALUE; all of them or none
     #[arg(short, long, requires = "names")]
     write: bool,
     #[command(flatten)]
@@ -57,14 +64,20 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if let Some(Command::Check(args)) = &args.check {
         return check_files(args);
     }
-    if !args.all && args.names.is_empty() {
-        bail!("name a setting, -a for all, -w NAME=VALUE to set one, or `check` for files");
+    let plan = match &args.load {
+        Some(files) if files.is_empty() => Some(Plan::of_files(&[PathBuf::from("/etc/sysctl.conf")])?),
+        Some(files) => Some(Plan::of_files(files)?),
+        None if args.write => Some(Plan::of_arguments(&args.names)?),
+        None => None,
+    };
+    if !args.all && args.names.is_empty() && plan.is_none() {
+        bail!("name a setting, -a for all, -w NAME=VALUE to set one, -p FILE to set a file's, or `check` for files");
     }
-    match (args.which.source()?, args.write) {
-        (Source::Kernel, true) => bail!("no estab stack runs, and the kernel's settings are sysctl(8)'s to set"),
-        (Source::Kernel, false) => show(args, kernel_value),
-        (Source::Stack(client), true) => set(args, &client),
-        (Source::Stack(client), false) => show(args, |name| Ok(client.sysctl(name)?.value)),
+    match (args.which.source()?, plan) {
+        (Source::Kernel, Some(_)) => bail!("no estab stack runs, and the kernel's settings are sysctl(8)'s to set"),
+        (Source::Kernel, None) => show(args, kernel_value),
+        (Source::Stack(client), Some(plan)) => plan.apply(&client),
+        (Source::Stack(client), None) => show(args, |name| Ok(client.sysctl(name)?.value)),
     }
 }
 
@@ -82,19 +95,6 @@ fn show(args: &Args, value: impl Fn(&str) -> Result<String>) -> Result<ExitCode>
         let name = name.replace('/', ".");
         let value = value(&name).with_context(|| unknown(&name))?;
         out.push_str(&format!("{name} = {value}\n"));
-    }
-    print(&out)
-}
-
-fn set(args: &Args, client: &Client) -> Result<ExitCode> {
-    let mut out = String::new();
-    for setting in &args.names {
-        let Some((name, value)) = setting.split_once('=') else {
-            bail!("`{setting}`: -w wants NAME=VALUE");
-        };
-        let (name, value) = (name.trim().replace('/', "."), value.trim());
-        let answer = client.set_sysctl(&name, value).with_context(|| unknown(&name))?;
-        out.push_str(&format!("{name} = {}\n", answer.value));
     }
     print(&out)
 }

@@ -1,5 +1,6 @@
 //! sysctl.conf files as sysctl(8) and systemd-sysctl(8) read them.
 
+use crate::finding::Place;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -23,10 +24,43 @@ impl ConfFile {
         })
     }
 
+    /// What is to be set, in order; `Err`: a line that is no setting.
+    pub fn settings(&self) -> impl Iterator<Item = Result<Assignment, Place>> + '_ {
+        self.lines().enumerate().filter_map(|(index, line)| {
+            let place = Place {
+                file: self.path.clone(),
+                line: index + 1,
+            };
+            match line {
+                Line::Nothing => None,
+                Line::Odd { .. } => Some(Err(place)),
+                Line::Setting { key, value, optional } => Some(Ok(Assignment {
+                    name: key.into(),
+                    value: value.into(),
+                    optional,
+                    place: place.to_string(),
+                })),
+            }
+        })
+    }
+
     /// What each line says.
     pub(super) fn lines(&self) -> impl Iterator<Item = Line<'_>> {
         self.text.lines().map(Line::of)
     }
+}
+
+/// A setting as somebody wrote it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Assignment {
+    /// With dots or slashes.
+    pub name: String,
+    /// All that follows the first `=`, without the blanks around it.
+    pub value: String,
+    /// A `-` in front: a failure is no error.
+    pub optional: bool,
+    /// Where: `FILE:LINE`.
+    pub place: String,
 }
 
 /// What a line says.
@@ -35,7 +69,11 @@ pub(super) enum Line<'a> {
     /// Nothing: blank, a comment, or systemd's `-key` that leaves a key out of a pattern.
     Nothing,
     /// `key = value`; `-key = value` ignores a failure.
-    Setting { key: &'a str, value: &'a str },
+    Setting {
+        key: &'a str,
+        value: &'a str,
+        optional: bool,
+    },
     /// Neither; perhaps this was meant.
     Odd { meant: Option<(&'a str, &'a str)> },
 }
@@ -48,11 +86,14 @@ impl<'a> Line<'a> {
         }
         // A command instead of a setting has blanks before the first `=`, or none of these.
         if let Some((key, value)) = line.split_once('=') {
-            let key = key.trim().trim_start_matches('-').trim();
+            let key = key.trim();
+            let optional = key.starts_with('-');
+            let key = key.trim_start_matches('-').trim();
             if !key.is_empty() && !key.contains(char::is_whitespace) {
                 return Line::Setting {
                     key,
                     value: value.trim(),
+                    optional,
                 };
             }
         } else if line.starts_with('-') && !line.contains(char::is_whitespace) {

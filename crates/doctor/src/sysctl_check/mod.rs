@@ -9,7 +9,7 @@ mod live;
 mod rules;
 mod values;
 
-pub use conf::{ConfFile, conf_files};
+pub use conf::{Assignment, ConfFile, conf_files};
 pub use live::Live;
 pub use rules::RULES;
 
@@ -144,7 +144,7 @@ pub fn check(files: Vec<ConfFile>, live: Option<&Live>) -> Report {
             };
             match line {
                 Line::Nothing => {}
-                Line::Setting { key, value } => settings.push(Setting {
+                Line::Setting { key, value, .. } => settings.push(Setting {
                     name: key.to_owned(),
                     value: value.to_owned(),
                     place,
