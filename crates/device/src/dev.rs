@@ -63,6 +63,16 @@ pub trait Device {
     /// Sends one packet. `WouldBlock` when the queue is full; the packet is not taken then.
     fn send(&mut self, packet: &[u8], tx: Tx) -> io::Result<()>;
 
+    /// [`send`](Self::send) of a packet that is `head`, which holds all headers, and then `parts`.
+    fn send_parts(&mut self, head: &[u8], parts: &[&[u8]], tx: Tx) -> io::Result<()> {
+        if parts.is_empty() {
+            return self.send(head, tx);
+        }
+        let mut packet = head.to_vec();
+        parts.iter().for_each(|part| packet.extend_from_slice(part));
+        self.send(&packet, tx)
+    }
+
     /// Largest packet the device carries, bytes, link header excluded.
     fn mtu(&self) -> u32;
 
@@ -87,6 +97,9 @@ impl<D: Device + ?Sized> Device for Box<D> {
     }
     fn send(&mut self, packet: &[u8], tx: Tx) -> io::Result<()> {
         (**self).send(packet, tx)
+    }
+    fn send_parts(&mut self, head: &[u8], parts: &[&[u8]], tx: Tx) -> io::Result<()> {
+        (**self).send_parts(head, parts, tx)
     }
     fn mtu(&self) -> u32 {
         (**self).mtu()

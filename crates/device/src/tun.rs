@@ -33,6 +33,8 @@ const TUNSETVNETHDRSZ: ioctl::Opcode = opcode::write::<c_int>(b'T', 216);
 /// Largest IP packet, and so the largest super-packet, that a TUN takes.
 const IP_MAX: u32 = 65535;
 const ETHERNET: usize = 14;
+/// The most pieces a packet is written from.
+const MAX_PARTS: usize = 16;
 
 /// `struct ifreq` as the TUN ioctls use it.
 #[repr(C)]
@@ -272,21 +274,26 @@ impl Device for Tun {
     }
 
     fn send(&mut self, packet: &[u8], tx: Tx) -> io::Result<()> {
-        let Some(header) = vnet::encode(packet, self.link_len(), tx) else {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "offloads that do not fit the packet",
-            ));
+        self.send_parts(packet, &[], tx)
+    }
+
+    fn send_parts(&mut self, head: &[u8], parts: &[&[u8]], tx: Tx) -> io::Result<()> {
+        let refused = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        let Some(header) = vnet::encode(head, self.link_len(), tx) else {
+            return refused("offloads that do not fit the packet");
         };
         if self.header == 0 && tx != Tx::default() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "the TUN queue has no offloads",
-            ));
+            return refused("the TUN queue has no offloads");
         }
+        let mut slices = [IoSlice::new(&[]); MAX_PARTS];
+        let whole = [&header[..self.header], head];
+        if whole.len() + parts.len() > slices.len() {
+            return refused("a packet of too many parts");
+        }
+        let filled = slices.iter_mut().zip(whole.iter().chain(parts));
+        let count = filled.map(|(slot, part)| *slot = IoSlice::new(part)).count();
         loop {
-            let parts = [IoSlice::new(&header[..self.header]), IoSlice::new(packet)];
-            return match rustix::io::writev(&self.fd, &parts) {
+            return match rustix::io::writev(&self.fd, &slices[..count]) {
                 Ok(_) => Ok(()),
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(err) => Err(err.into()),

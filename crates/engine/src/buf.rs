@@ -18,6 +18,9 @@ pub(crate) const SMALL: usize = 2 * 1024;
 /// The size of all other chunks.
 pub(crate) const LARGE: usize = 16 * 1024;
 
+/// The most slices that [`ByteQueue::fill`] shows.
+const PARTS: usize = 17;
+
 /// How many free chunks a pool keeps: 1 MiB of each size.
 const KEEP_SMALL: usize = (1 << 20) / SMALL;
 const KEEP_LARGE: usize = (1 << 20) / LARGE;
@@ -47,13 +50,13 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    fn take(&mut self, size: usize) -> Chunk {
+    fn take(&mut self, size: usize) -> Box<[u8]> {
         let free = if size == SMALL {
             &mut self.small
         } else {
             &mut self.large
         };
-        Some(free.pop().unwrap_or_else(|| vec![0; size].into_boxed_slice()))
+        free.pop().unwrap_or_else(|| vec![0; size].into_boxed_slice())
     }
 
     fn give(&mut self, chunk: Chunk) {
@@ -116,6 +119,41 @@ impl ByteQueue {
     pub(crate) fn push(&mut self, pool: &mut Pool, data: &[u8]) {
         self.write(pool, self.len as usize, data, |to, from| to.copy_from_slice(from));
         self.advance(data.len());
+    }
+
+    /// Has `fill` put bytes after the last readable one, into as much of `n` bytes of room as [`PARTS`] slices hold; it returns
+    /// how many it put there. They stay unreadable until [`advance`](Self::advance). Nothing may have come early.
+    pub(crate) fn fill(&mut self, pool: &mut Pool, n: usize, fill: impl FnOnce(&mut [&mut [u8]]) -> usize) -> usize {
+        debug_assert_eq!(self.extent, self.len);
+        if n == 0 {
+            return 0;
+        }
+        self.begin(self.len(), n);
+        let (first, start) = self.locate((self.head + self.len) as usize);
+        let (mut index, mut from, mut left) = (first, start, n);
+        while left > 0 && index < first + PARTS {
+            left -= left.min(self.chunk(pool, index).len() - from);
+            (index, from) = (index + 1, 0);
+        }
+        let room = n - left;
+        let mut parts: [&mut [u8]; PARTS] = core::array::from_fn(|_| &mut [][..]);
+        let chunks = core::iter::once(&mut self.first)
+            .chain(&mut self.rest)
+            .skip(first)
+            .flatten();
+        let (mut from, mut left, mut count) = (start, room, 0);
+        for (part, chunk) in parts.iter_mut().zip(chunks) {
+            let n = left.min(chunk.len() - from);
+            *part = &mut chunk[from..from + n];
+            (left, from, count) = (left - n, 0, count + 1);
+            if left == 0 {
+                break;
+            }
+        }
+        let filled = fill(&mut parts[..count]).min(room);
+        self.extent += filled as u32;
+        self.trim(pool);
+        filled
     }
 
     /// Writes bytes that belong `offset` bytes after the first readable one, at or beyond the end of the readable ones.
@@ -194,8 +232,16 @@ impl ByteQueue {
 
     /// The readable bytes in place, in order, as up to `out.len()` slices; how many were filled.
     pub(crate) fn slices<'a>(&'a self, out: &mut [&'a [u8]]) -> usize {
-        let (mut left, mut from, mut filled) = (self.len(), self.head as usize, 0);
-        for (chunk, slot) in core::iter::once(&self.first).chain(&self.rest).flatten().zip(out) {
+        self.slices_of(0, self.len(), out)
+    }
+
+    /// [`slices`](Self::slices) of up to `n` readable bytes from `offset` on.
+    pub(crate) fn slices_of<'a>(&'a self, offset: usize, n: usize, out: &mut [&'a [u8]]) -> usize {
+        let mut left = n.min(self.len().saturating_sub(offset));
+        let (index, mut from) = self.locate(self.head as usize + offset);
+        let chunks = core::iter::once(&self.first).chain(&self.rest).skip(index).flatten();
+        let mut filled = 0;
+        for (chunk, slot) in chunks.zip(out) {
             let n = left.min(chunk.len() - from);
             if n == 0 {
                 break;
@@ -214,36 +260,42 @@ impl ByteQueue {
         }
     }
 
+    /// Before `n` bytes are written at `offset`: an empty queue chooses the size of its first chunk.
+    fn begin(&mut self, offset: usize, n: usize) {
+        if self.extent == 0 {
+            let small = offset + n <= SMALL && self.first_size != LARGE as u32;
+            self.first_size = if small { SMALL } else { LARGE } as u32;
+        }
+    }
+
+    /// The chunk at a place in the row, taken from the pool if there was none.
+    fn chunk(&mut self, pool: &mut Pool, index: usize) -> &mut [u8] {
+        let (chunk, size) = match index {
+            0 => (&mut self.first, self.first_size as usize),
+            _ => {
+                if self.rest.capacity() == 0 {
+                    self.rest = pool.rows.pop().unwrap_or_default();
+                }
+                if self.rest.len() < index {
+                    self.rest.resize_with(index, || None);
+                }
+                (&mut self.rest[index - 1], LARGE)
+            }
+        };
+        chunk.get_or_insert_with(|| pool.take(size))
+    }
+
     fn write(&mut self, pool: &mut Pool, offset: usize, mut data: &[u8], mut copy: impl FnMut(&mut [u8], &[u8])) {
         if data.is_empty() {
             return;
         }
-        if self.extent == 0 {
-            let small = offset + data.len() <= SMALL && self.first_size != LARGE as u32;
-            self.first_size = if small { SMALL } else { LARGE } as u32;
-        }
+        self.begin(offset, data.len());
         self.extent = self.extent.max((offset + data.len()) as u32);
         let (mut index, mut from) = self.locate(self.head as usize + offset);
         while !data.is_empty() {
-            let (chunk, size) = match index {
-                0 => (&mut self.first, self.first_size as usize),
-                _ => {
-                    if self.rest.capacity() == 0 {
-                        self.rest = pool.rows.pop().unwrap_or_default();
-                    }
-                    if self.rest.len() < index {
-                        self.rest.resize_with(index, || None);
-                    }
-                    (&mut self.rest[index - 1], LARGE)
-                }
-            };
-            if chunk.is_none() {
-                *chunk = pool.take(size);
-            }
-            let (now, later) = data.split_at(data.len().min(size - from));
-            if let Some(chunk) = chunk {
-                copy(&mut chunk[from..from + now.len()], now);
-            }
+            let chunk = &mut self.chunk(pool, index)[from..];
+            let (now, later) = data.split_at(data.len().min(chunk.len()));
+            copy(&mut chunk[..now.len()], now);
             (data, index, from) = (later, index + 1, 0);
         }
     }

@@ -82,7 +82,7 @@ pub use iface::{CsumTx, IfaceConfig, IfaceId, Medium, RxCsum, RxMeta, Transmit};
 pub use ip::RouteMetrics;
 pub use mib::Mib;
 pub use options::{Md5Peer, RecvFlags, SendFlags, Shutdown, SockOption};
-pub use stack::{Family, Kind, Sock, Stack, Unreachable};
+pub use stack::{Family, Kind, PAYLOAD_PARTS, Sock, Stack, Unreachable};
 pub use sysctl::{FastOpenKeys, PortRanges, SysctlError, Sysctls};
 pub use time::Instant;
 pub use trace::TraceSink;

@@ -5,8 +5,8 @@ use crate::env::Env;
 use crate::ip::{self, Delivery, Ip};
 use crate::sock::id::{Body, Idle};
 use crate::sock::{SockOpts, SockTable};
-use crate::tcp::Tcp;
 use crate::tcp::close::Leave;
+use crate::tcp::{Payload, Tcp};
 use crate::timer::TimerKey;
 use crate::udp::Udp;
 use crate::*;
@@ -49,6 +49,9 @@ pub enum Unreachable {
     /// Somebody forbids it.
     Prohibited,
 }
+
+/// The most slices that a packet's payload lies in: see [`Stack::poll_transmit_parts`].
+pub const PAYLOAD_PARTS: usize = 65_536 / crate::buf::LARGE + 2;
 
 /// A TCP/IP stack: packets and time in, packets and events out.
 ///
@@ -149,17 +152,37 @@ impl Stack {
     /// Writes the next packet to `buf`, which should hold the largest super-packet of any interface, and at least 65,600 bytes
     /// if the loopback is used. Call until `None`.
     pub fn poll_transmit(&mut self, now: Instant, buf: &mut [u8]) -> Option<Transmit> {
+        self.next_packet(now, buf, false).map(|(transmit, _)| transmit)
+    }
+
+    /// [`poll_transmit`](Self::poll_transmit) that may leave a TCP segment's payload in its connection's send buffer, where the
+    /// device finishes checksums: `payload` then shows it, in order, in the slices that the second result counts. The packet is
+    /// what `buf` holds and then those; [`PAYLOAD_PARTS`] are enough for any. (No copy: for writev to a device.)
+    pub fn poll_transmit_parts<'a>(
+        &'a mut self,
+        now: Instant,
+        buf: &mut [u8],
+        payload: &mut [&'a [u8]],
+    ) -> Option<(Transmit, usize)> {
+        let in_place = payload.len() >= PAYLOAD_PARTS;
+        let (transmit, left) = self.next_packet(now, buf, in_place)?;
+        let parts = left.map_or(0, |left| self.tcp.payload(left, payload));
+        Some((transmit, parts))
+    }
+
+    fn next_packet(&mut self, now: Instant, buf: &mut [u8], in_place: bool) -> Option<(Transmit, Option<Payload>)> {
         self.env.now = now;
         loop {
-            let transmit = match Ip::poll_reply(&mut self.env, buf) {
-                Some(transmit) => transmit,
+            let (transmit, payload) = match Ip::poll_reply(&mut self.env, buf) {
+                Some(transmit) => (transmit, None),
                 None => {
                     self.udp.drained(&mut self.env);
-                    self.tcp.poll_transmit(&mut self.env, buf)?
+                    let (transmit, payload) = self.tcp.poll_transmit(&mut self.env, buf, in_place)?;
+                    (transmit, Some(payload))
                 }
             };
             if transmit.iface != ip::LOOPBACK {
-                return Some(transmit);
+                return Some((transmit, payload));
             }
             let packet = buf.get(..transmit.len)?;
             self.handle_packet(now, ip::LOOPBACK, packet, Ip::looped(&transmit));
@@ -398,6 +421,16 @@ impl Sock<'_> {
         match self.stream {
             true => self.stack.tcp_send(self.id, data, flags),
             false => self.stack.dgram_send(self.id, data, None, None),
+        }
+    }
+
+    /// [`send`](Self::send) of up to `most` bytes that `fill` puts into the send buffer itself: it is given room in order, and
+    /// returns how many bytes it put there. Bytes taken; 0 when the buffer is full or `fill` had none. (No copy: for readv
+    /// from a host socket.)
+    pub fn send_with(&mut self, most: usize, fill: impl FnOnce(&mut [&mut [u8]]) -> usize) -> Result<usize> {
+        match self.stream {
+            true => self.stack.tcp_send_with(self.id, most, fill),
+            false => Err(SockError::EOPNOTSUPP),
         }
     }
 

@@ -3,6 +3,7 @@
 use rustix::event::{EventfdFlags, epoll};
 use rustix::io::{Errno, Result};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use std::io::IoSliceMut;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
@@ -112,6 +113,17 @@ pub(crate) fn tcp_listen(at: SocketAddr) -> Result<OwnedFd> {
     rustix::net::bind(&fd, &at)?;
     rustix::net::listen(&fd, 4096)?;
     Ok(fd)
+}
+
+/// The most areas that [`read_into`] fills.
+const AREAS: usize = 32;
+
+/// Reads into `areas`, one after the other.
+pub(crate) fn read_into(fd: &OwnedFd, areas: &mut [&mut [u8]]) -> Result<usize> {
+    let mut slices: [IoSliceMut<'_>; AREAS] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
+    let filled = slices.iter_mut().zip(areas);
+    let count = filled.map(|(slot, area)| *slot = IoSliceMut::new(area)).count();
+    rustix::io::readv(fd, &mut slices[..count])
 }
 
 /// The next connection of a listener and who made it.

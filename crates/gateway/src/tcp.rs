@@ -8,7 +8,7 @@ use crate::core::{Core, Owner, Stats};
 use crate::open::{Opening, Verdict};
 use crate::sys::{self, EDGE, EventFlags};
 use crate::table::{Key, Table, Token};
-use estab_engine::{Instant, OpenId, Readiness, SendFlags, Shutdown, SockError, SocketId};
+use estab_engine::{Instant, OpenId, Readiness, Shutdown, SockError, SocketId};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// Bytes carried in one direction of a connection before the others have their turn.
-const TURN: usize = 512 * 1024;
+const TURN: usize = 256 * 1024;
 /// Pieces of the engine's queue handed to one writev.
 const PIECES: usize = 64;
 /// How long the bytes before a reset may take to arrive; then they are lost, as a reset may lose them.
@@ -31,7 +31,6 @@ pub(crate) struct Conns {
     ready: VecDeque<Key>,
     /// By `OpenId::index`.
     opens: Vec<Option<(OpenId, Key)>>,
-    scratch: Box<[u8]>,
 }
 
 struct Conn {
@@ -50,10 +49,36 @@ struct Conn {
     down_done: bool,
     host_error: Option<Errno>,
     guest_error: Option<SockError>,
-    /// Read from the host and not taken by the engine.
-    leftover: Vec<u8>,
-    /// A reset waits for the bytes before it.
-    reset: Option<Patience>,
+    appetite: Appetite,
+    /// A reset waits for the bytes before it; few connections see one.
+    reset: Option<Box<Patience>>,
+}
+
+/// How much of the host's bytes a read makes room for: little at first, more while reads fill it.
+#[derive(Clone, Copy)]
+struct Appetite(u8);
+
+impl Appetite {
+    const LEAST: u8 = 14;
+    const MOST: u8 = 18;
+
+    fn bytes(self) -> usize {
+        1 << self.0
+    }
+
+    fn learn(&mut self, len: usize, asked: usize) {
+        if len == asked {
+            self.0 = (self.0 + 1).min(Self::MOST);
+        } else if len < asked / 4 {
+            self.0 = (self.0 - 1).max(Self::LEAST);
+        }
+    }
+}
+
+impl Default for Appetite {
+    fn default() -> Self {
+        Appetite(Self::LEAST)
+    }
 }
 
 /// How long a reset waits for the bytes before it.
@@ -107,7 +132,6 @@ impl Conns {
             table: Table::new(),
             ready: VecDeque::new(),
             opens: Vec::new(),
-            scratch: vec![0; 256 * 1024].into_boxed_slice(),
         }
     }
 
@@ -147,7 +171,7 @@ impl Conns {
             down_done: false,
             host_error: None,
             guest_error: None,
-            leftover: Vec::new(),
+            appetite: Appetite::default(),
             reset: None,
         })
     }
@@ -261,7 +285,7 @@ impl Conns {
         let Some(key) = self.ready.pop_front() else { return };
         let Some(conn) = self.table.get_mut(key) else { return };
         conn.queued = false;
-        match conn.advance(core, &mut self.scratch) {
+        match conn.advance(core) {
             Next::Wait => {}
             Next::Again => self.enqueue(key),
             Next::Look => {
@@ -270,7 +294,7 @@ impl Conns {
                     look_at: core.now,
                     delay: RESET_LOOK,
                 };
-                let patience = conn.reset.get_or_insert(first);
+                let patience = conn.reset.get_or_insert_with(|| Box::new(first));
                 if core.now >= patience.look_at {
                     patience.look_at = core.now + patience.delay;
                     core.wake_in(patience.delay, Token::Tcp(key));
@@ -342,7 +366,7 @@ impl Conn {
         }
     }
 
-    fn advance(&mut self, core: &mut Core, scratch: &mut [u8]) -> Next {
+    fn advance(&mut self, core: &mut Core) -> Next {
         let id = match self.phase {
             Phase::Opening(_) => return Next::Wait,
             Phase::Dialing(id) => match self.dialled(core, id) {
@@ -352,7 +376,7 @@ impl Conn {
             Phase::Carrying(id) => id,
         };
         let more_up = self.up(core, id);
-        let more_down = self.down(core, id, scratch);
+        let more_down = self.down(core, id);
         self.next(core, id, more_up | more_down)
     }
 
@@ -422,9 +446,9 @@ impl Conn {
     }
 
     /// Host to guest. Whether there is more to carry at once.
-    fn down(&mut self, core: &mut Core, id: SocketId, scratch: &mut [u8]) -> bool {
+    fn down(&mut self, core: &mut Core, id: SocketId) -> bool {
         let mut carried = 0;
-        while !self.down_done && (self.host_in || !self.leftover.is_empty()) && self.guest_error.is_none() {
+        while !self.down_done && self.host_in && self.guest_error.is_none() {
             if carried >= TURN {
                 return true;
             }
@@ -432,25 +456,28 @@ impl Conn {
                 self.guest_error = Some(SockError::EBADF);
                 break;
             };
-            if !self.leftover.is_empty() {
-                match sock.send(&self.leftover, SendFlags::default()) {
-                    Ok(taken) => drop(self.leftover.drain(..taken)),
-                    Err(SockError::EAGAIN) => break,
-                    Err(err) => self.guest_error = Some(err),
-                }
-                continue;
-            }
             // Asking is what makes the engine tell when there is room again, a third of the buffer at least.
-            let room = match sock.readiness().contains(Readiness::WRITABLE) {
-                true => sock.send_room().min(scratch.len()),
-                false => 0,
-            };
-            if room == 0 {
-                // No write was refused; asked, the socket tells when there is room again.
-                sock.readiness();
+            if !sock.readiness().contains(Readiness::WRITABLE) {
                 break;
             }
-            match rustix::io::read(&self.host, &mut scratch[..room]) {
+            let mut asked = 0;
+            let mut read = Err(Errno::AGAIN);
+            let sent = sock.send_with(self.appetite.bytes(), |areas| {
+                asked = areas.iter().map(|area| area.len()).sum();
+                read = sys::read_into(&self.host, areas);
+                read.unwrap_or(0)
+            });
+            match sent {
+                // No room after all: the engine tells when there is some.
+                Ok(_) if asked == 0 => break,
+                Err(SockError::EAGAIN) => break,
+                Ok(_) => {}
+                Err(err) => {
+                    self.guest_error = Some(err);
+                    break;
+                }
+            }
+            match read {
                 Ok(0) => {
                     self.host_in = false;
                     // After a reset that a write has seen already, it is no end; EPIPE tells of a FIN before it.
@@ -465,15 +492,8 @@ impl Conn {
                     carried += len;
                     Stats::add(&core.stats.bytes_in, len as u64);
                     // A short read was the last, unless an end is behind it.
-                    self.host_in = len == room || self.host_end;
-                    match core
-                        .sock(id)
-                        .and_then(|mut sock| sock.send(&scratch[..len], SendFlags::default()))
-                    {
-                        Ok(taken) => self.leftover.extend_from_slice(&scratch[taken..len]),
-                        Err(SockError::EAGAIN) => self.leftover.extend_from_slice(&scratch[..len]),
-                        Err(err) => self.guest_error = Some(err),
-                    }
+                    self.host_in = len == asked || self.host_end;
+                    self.appetite.learn(len, asked);
                 }
                 Err(Errno::AGAIN) => self.host_in = false,
                 Err(Errno::INTR) => {}
@@ -493,14 +513,14 @@ impl Conn {
                 .sock(id)
                 .map_or(Some(SockError::EBADF), |mut sock| sock.take_error());
         }
-        let late = self.reset.is_some_and(|patience| core.now >= patience.until);
+        let late = self.reset.as_ref().is_some_and(|patience| core.now >= patience.until);
         if self.guest_error.is_some() {
             // What the guest sent before its reset goes out first.
             let drained = self.host_error.is_some() || self.up_done || self.drained(core, id);
             let arrived = drained && (self.host_error.is_some() || sys::unacknowledged(&self.host) == 0);
             return if arrived || late { Next::ResetHost } else { Next::Look };
         }
-        if self.host_error.is_some() && !self.host_in && self.leftover.is_empty() {
+        if self.host_error.is_some() && !self.host_in {
             let sent = core.sock(id).is_ok_and(|sock| sock.send_queued() == 0);
             return if sent || late { Next::ResetGuest } else { Next::Look };
         }

@@ -18,15 +18,18 @@ use crate::udp::Udp;
 use crate::{Queue, open};
 use estab_device::{Tx, TxCsum};
 use estab_engine::{
-    CsumTx, Event, Family, IfaceConfig, IfaceId, Instant, Kind, Medium, RxCsum, RxMeta, SockOption, Stack, Transmit,
+    CsumTx, Event, Family, IfaceConfig, IfaceId, Instant, Kind, Medium, PAYLOAD_PARTS, RxCsum, RxMeta, SockOption,
+    Stack, Transmit,
 };
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Packets taken from the TUN before connections have their turn.
+/// Packets taken from the TUN before connections have their turn, and bytes: as much as is still in the caches when it is
+/// carried on.
 const PACKETS: usize = 64;
+const BYTES: usize = 512 * 1024;
 /// How long the last bytes of a command that has ended may take to reach the host, when nothing moves, and at all.
 const DRAIN_STILL: Duration = Duration::from_secs(3);
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -256,7 +259,11 @@ impl Worker {
 
     /// Takes packets from the TUN, each followed by the engine's answers to it.
     fn receive(&mut self) {
+        let mut bytes = 0;
         for _ in 0..PACKETS {
+            if bytes >= BYTES {
+                break;
+            }
             self.core.now = self.clock.now();
             let mut buf = std::mem::take(&mut self.rx);
             let received = self.queue.device.recv(&mut buf);
@@ -267,6 +274,7 @@ impl Worker {
                     estab_device::RxCsum::Partial { .. } => RxCsum::Partial,
                 };
                 let gso_size = rx.gso_size;
+                bytes += rx.len;
                 self.packet(&buf[..rx.len], RxMeta { csum, gso_size }, 0);
             }
             self.rx = buf;
@@ -315,12 +323,19 @@ impl Worker {
 
     /// Writes what the engine has to send.
     fn transmit(&mut self) {
-        while let Some(Transmit { len, gso, csum, .. }) = self.core.stack.poll_transmit(self.core.now, &mut self.tx) {
+        loop {
+            let mut parts: [&[u8]; PAYLOAD_PARTS] = [&[]; PAYLOAD_PARTS];
+            let stack = &mut self.core.stack;
+            let Some((transmit, count)) = stack.poll_transmit_parts(self.core.now, &mut self.tx, &mut parts) else {
+                return;
+            };
+            let Transmit { len, gso, csum, .. } = transmit;
             let csum = match csum {
                 CsumTx::Full => TxCsum::Full,
                 CsumTx::Partial { start, offset } => TxCsum::Partial { start, offset },
             };
-            if let Err(err) = self.queue.device.send(&self.tx[..len], Tx { csum, gso_size: gso }) {
+            let tx = Tx { csum, gso_size: gso };
+            if let Err(err) = self.queue.device.send_parts(&self.tx[..len], &parts[..count], tx) {
                 Stats::add(&self.core.stats.lost, 1);
                 tracing::debug!("a packet of {len} bytes to the guest is lost: {err}");
             }

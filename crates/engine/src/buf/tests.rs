@@ -135,3 +135,37 @@ fn agrees_with_a_map_of_bytes() {
         }
     }
 }
+
+#[test]
+fn bytes_put_into_place_are_what_is_read() {
+    let mut pool = Pool::default();
+    let mut queue = ByteQueue::new();
+    let (mut start, mut end) = (0, 0);
+    for (room, put, take) in [
+        (100, 100, 0),
+        (3000, 1, 50),
+        (40_000, 39_999, 20_000),
+        (500_000, 200_000, 7),
+        (10, 0, 250_000),
+    ] {
+        let filled = queue.fill(&mut pool, room, |areas| {
+            assert!(areas.iter().map(|area| area.len()).sum::<usize>() >= room.min((PARTS - 1) * LARGE));
+            let places = areas.iter_mut().flat_map(|area| area.iter_mut()).take(put);
+            places.zip(bytes(end, put)).map(|(place, byte)| *place = byte).count()
+        });
+        assert_eq!(filled, put);
+        queue.advance(put);
+        end += put;
+        let mut out = vec![0; end - start];
+        assert_eq!(queue.copy_out(0, &mut out), end - start);
+        assert_eq!(out, bytes(start, end - start));
+        let (at, n) = ((end - start) / 3, (end - start) / 2);
+        let mut slices = [&[][..]; 64];
+        let count = queue.slices_of(at, n, &mut slices);
+        assert_eq!(slices[..count].concat(), bytes(start + at, n));
+        queue.consume(&mut pool, take);
+        start = (start + take).min(end);
+    }
+    assert!(queue.is_empty());
+    assert_eq!(queue.truesize(), 0, "an empty queue holds no memory");
+}

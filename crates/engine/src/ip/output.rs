@@ -74,7 +74,8 @@ impl Ip {
     /// Writes one TCP packet to `buf`: the link's header if it has one, IP and TCP headers, options and payload, the
     /// checksum included (or left to the device, if it takes them). `fill` gets the header, to sign it, copies the payload
     /// and returns its sum, which is only looked at when its last argument says so. `gso`: the payload is to be cut into
-    /// segments of that many bytes.
+    /// segments of that many bytes. `in_place`: the payload is left out, as [`takes_parts`](Self::takes_parts) allows;
+    /// `fill` gets no room for it.
     ///
     /// `None`: nothing to send now. The packet waits for its neighbour's address, or was dropped and counted.
     #[allow(clippy::too_many_arguments)] // One packet's parts; a struct of them would be built for every packet.
@@ -87,15 +88,17 @@ impl Ip {
         options: &tcp::Options,
         payload_len: usize,
         gso: Option<u16>,
+        in_place: bool,
         fill: impl FnOnce(&mut [u8], &mut [u8], bool) -> Sum,
     ) -> Option<Transmit> {
         let v4 = spec.dst.is_ipv4();
         let link = Ip::link_len(env, route);
         let partial = route.csum_offload;
+        let left_out = if in_place { payload_len } else { 0 };
         let write = |area: &mut [u8]| {
             let header_len = header.write(area, options)?;
             let (head, rest) = area.split_at_mut(header_len);
-            let sum = fill(head, rest.get_mut(..payload_len)?, !partial);
+            let sum = fill(head, rest.get_mut(..payload_len - left_out)?, !partial);
             if partial {
                 tcp::set_partial_checksum(head, spec.src, spec.dst, header_len + payload_len);
             } else {
@@ -118,7 +121,15 @@ impl Ip {
             csum: partial.then_some((header_len(v4) as u16, tcp::CHECKSUM_OFFSET as u16)),
             gso,
         };
-        Ip::to_link(env, buf, route, len, offload)
+        let mut transmit = Ip::to_link(env, buf, route, len, offload)?;
+        transmit.len -= left_out;
+        Some(transmit)
+    }
+
+    /// Whether a packet on the route may be handed on in parts: nobody here sums it, keeps it or reads it again.
+    pub(crate) fn takes_parts(env: &Env, route: &Route) -> bool {
+        let medium = env.ip.iface(route.iface).map(|config| config.medium);
+        route.csum_offload && route.iface != super::LOOPBACK && matches!(medium, Some(Medium::Ip))
     }
 
     /// Queues a datagram of `spec.protocol` whose payload is `parts` one after the other, cut to the path's MTU if

@@ -231,7 +231,7 @@ impl Ip {
             dont_fragment: env.sysctl.ip_no_pmtu_disc == 0,
         };
         let (header, options) = (reply.header(), reply.wire_options());
-        Ip::emit_tcp(env, buf, &route, &spec, &header, &options, 0, None, |_, _, _| {
+        Ip::emit_tcp(env, buf, &route, &spec, &header, &options, 0, None, false, |_, _, _| {
             Sum::new()
         })
     }

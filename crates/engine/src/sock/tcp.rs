@@ -268,15 +268,9 @@ impl Stack {
     }
 
     pub(crate) fn tcp_send(&mut self, id: SocketId, data: &[u8], flags: SendFlags) -> Result<usize> {
-        let Which::Conn(index) = self.which(id)? else {
-            return Err(SockError::EPIPE);
-        };
+        let index = self.tcp_sender(id)?;
         let conn = &mut self.tcp.conns[index as usize];
-        if let Some(error) = conn.error.take() {
-            return Err(error);
-        }
         match conn.state {
-            _ if conn.snd_shutdown => return Err(SockError::EPIPE),
             State::SynSent if conn.is_connect_deferred() => return self.tcp_send_syn(id, data, flags),
             State::SynRcvd if conn.is_fast_open_child() => {}
             State::SynSent | State::SynRcvd => {
@@ -294,6 +288,37 @@ impl Stack {
             0 if !data.is_empty() => Err(SockError::EAGAIN),
             n => Ok(n),
         }
+    }
+
+    /// The connection to write to, with no error pending.
+    fn tcp_sender(&mut self, id: SocketId) -> Result<u32> {
+        let Which::Conn(index) = self.which(id)? else {
+            return Err(SockError::EPIPE);
+        };
+        let conn = &mut self.tcp.conns[index as usize];
+        match conn.error.take() {
+            Some(error) => Err(error),
+            None if conn.snd_shutdown => Err(SockError::EPIPE),
+            None => Ok(index),
+        }
+    }
+
+    pub(crate) fn tcp_send_with(
+        &mut self,
+        id: SocketId,
+        most: usize,
+        fill: impl FnOnce(&mut [&mut [u8]]) -> usize,
+    ) -> Result<usize> {
+        let index = self.tcp_sender(id)?;
+        let conn = &mut self.tcp.conns[index as usize];
+        match conn.state {
+            State::Established | State::CloseWait => {}
+            State::SynSent | State::SynRcvd => return Err(SockError::EAGAIN),
+            _ => return Err(SockError::EPIPE),
+        }
+        let taken = conn.snd.write_with(&mut self.env, most, SendFlags::default(), fill);
+        self.tcp.settle(&mut self.env, index);
+        Ok(taken)
     }
 
     /// What a read finds when there is no data.

@@ -15,6 +15,17 @@ use estab_wire::checksum::Sum;
 use estab_wire::ip::protocol;
 use estab_wire::tcp::{Header, Options, Timestamps};
 
+/// Less payload than this is copied in any case: a copy costs less than another part of a packet.
+const IN_PLACE: u32 = 2048;
+
+/// What of a packet is not in the buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Left {
+    Nothing,
+    /// So many bytes from a sequence number on.
+    Payload(SeqNum, usize),
+}
+
 /// One segment's fixed parts.
 struct Out {
     seq: SeqNum,
@@ -28,6 +39,13 @@ struct Out {
     ect: bool,
     /// All of it was sent before.
     again: bool,
+}
+
+impl Out {
+    /// The sequence number of the first byte of payload.
+    fn payload(&self) -> SeqNum {
+        self.seq + u32::from(self.flags.contains(TcpFlags::SYN))
+    }
 }
 
 /// Bytes of IP and TCP header without options.
@@ -81,8 +99,8 @@ impl Conn {
         )
     }
 
-    /// Writes the next segment to `buf`.
-    pub(super) fn transmit(&mut self, env: &mut Env, buf: &mut [u8]) -> Option<Transmit> {
+    /// Writes the next segment to `buf`; with `in_place` maybe without its payload, as the second result tells.
+    pub(super) fn transmit(&mut self, env: &mut Env, buf: &mut [u8], in_place: bool) -> Option<(Transmit, Left)> {
         let route = match self.known_route(env) {
             Ok(route) => route,
             Err(_) => {
@@ -99,8 +117,12 @@ impl Conn {
         }
         loop {
             let out = self.next_segment(env, &route, buf.len())?;
-            if let Some(transmit) = self.write_segment(env, &route, buf, &out) {
-                return Some(transmit);
+            let left = match in_place && out.len >= IN_PLACE && self.key().is_none() && Ip::takes_parts(env, &route) {
+                true => Left::Payload(out.payload(), out.len as usize),
+                false => Left::Nothing,
+            };
+            if let Some(transmit) = self.write_segment(env, &route, buf, &out, left != Left::Nothing) {
+                return Some((transmit, left));
             }
         }
     }
@@ -258,7 +280,14 @@ impl Conn {
     }
 
     #[inline]
-    fn write_segment(&mut self, env: &mut Env, route: &Route, buf: &mut [u8], out: &Out) -> Option<Transmit> {
+    fn write_segment(
+        &mut self,
+        env: &mut Env,
+        route: &Route,
+        buf: &mut [u8],
+        out: &Out,
+        in_place: bool,
+    ) -> Option<Transmit> {
         env.trace(&self.tuple, || {
             let mut bytes = [0; 40];
             let len = out.options.write(&mut bytes).unwrap_or(0);
@@ -295,7 +324,7 @@ impl Conn {
             urgent: out.urgent,
         };
         let (snd, key) = (&self.snd, self.key());
-        let seq = out.seq + u32::from(out.flags.contains(TcpFlags::SYN));
+        let seq = out.payload();
         let len = out.len as usize;
         Ip::emit_tcp(
             env,
@@ -306,6 +335,7 @@ impl Conn {
             &out.options,
             len,
             out.gso,
+            in_place,
             |head, area, sum| {
                 let summed = match sum {
                     true => snd.copy_payload_sum(seq, area),

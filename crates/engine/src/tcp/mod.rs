@@ -97,6 +97,13 @@ pub(crate) fn trace_move(env: &mut Env, tuple: &Tuple, from: State, to: State, o
     env.trace(tuple, || TraceKind::State { from, to, on });
 }
 
+/// What `Tcp::poll_transmit` left out of a packet, and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Payload {
+    index: u32,
+    left: emit::Left,
+}
+
 /// All of TCP: its objects by lifetime, and the ways to them.
 #[derive(Clone)]
 pub(crate) struct Tcp {
@@ -404,8 +411,14 @@ impl Tcp {
         }
     }
 
-    /// Writes one packet of the connections' to `buf`.
-    pub(crate) fn poll_transmit(&mut self, env: &mut Env, buf: &mut [u8]) -> Option<Transmit> {
+    /// Writes one packet of the connections' to `buf`; with `in_place`, what it left out is for
+    /// [`payload`](Self::payload) to show.
+    pub(crate) fn poll_transmit(
+        &mut self,
+        env: &mut Env,
+        buf: &mut [u8],
+        in_place: bool,
+    ) -> Option<(Transmit, Payload)> {
         while let Some((index, generation)) = self.ready.front().copied() {
             if let Some(conn) = self
                 .conns
@@ -413,9 +426,9 @@ impl Tcp {
                 .filter(|c| c.generation == generation)
             {
                 if conn.wants_transmit()
-                    && let Some(transmit) = conn.transmit(env, buf)
+                    && let Some((transmit, left)) = conn.transmit(env, buf, in_place)
                 {
-                    return Some(transmit);
+                    return Some((transmit, Payload { index, left }));
                 }
                 conn.in_ready = false;
                 conn.rearm(env, index);
@@ -423,6 +436,14 @@ impl Tcp {
             self.ready.pop_front();
         }
         None
+    }
+
+    /// What a packet left out, in place, as slices in order; how many were filled.
+    pub(crate) fn payload<'a>(&'a self, of: Payload, out: &mut [&'a [u8]]) -> usize {
+        match (of.left, self.conns.get(of.index as usize)) {
+            (emit::Left::Payload(seq, len), Some(conn)) => conn.snd.payload_slices(seq, len, out),
+            _ => 0,
+        }
     }
 
     /// Bytes of memory held by connections and tables.

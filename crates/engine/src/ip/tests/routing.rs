@@ -200,7 +200,8 @@ fn a_segment_is_written_once_with_its_checksum_or_half_of_it() {
                 let mut buf = vec![0xee; 2000];
                 let fill = |_: &mut [u8], to: &mut [u8], _| estab_wire::checksum::copy_and_sum(to, data);
                 let (env, len) = (&mut node.env, data.len());
-                let sent = Ip::emit_tcp(env, &mut buf, &route, &spec, &header, &options, len, None, fill).unwrap();
+                let sent =
+                    Ip::emit_tcp(env, &mut buf, &route, &spec, &header, &options, len, None, false, fill).unwrap();
                 let link = if medium == Medium::Ip { 0 } else { 14 };
                 let view = parse(&buf[link..sent.len]);
                 assert_eq!((view.tos, view.hop_limit, view.dont_fragment), (2, 64, true));

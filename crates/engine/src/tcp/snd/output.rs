@@ -426,6 +426,11 @@ impl Sender {
         debug_assert_eq!(copied, out.len());
     }
 
+    /// `len` bytes from `seq` on, in place, as up to `out.len()` slices; how many were filled.
+    pub(crate) fn payload_slices<'a>(&'a self, seq: SeqNum, len: usize, out: &mut [&'a [u8]]) -> usize {
+        self.queue.slices(seq.since(self.una) as usize, len, out)
+    }
+
     /// [`Self::copy_payload`] that sums what it copies.
     pub(crate) fn copy_payload_sum(&self, seq: SeqNum, out: &mut [u8]) -> Sum {
         let (copied, sum) = self.queue.copy_out_sum(seq.since(self.una) as usize, out);

@@ -242,11 +242,31 @@ impl SendQueue {
         self.bytes.copy_out_sum(offset, out)
     }
 
+    /// Has `fill` put up to `n` bytes behind the others, for [`Self::append_placed`]; how many it put there.
+    pub(crate) fn place(&mut self, pool: &mut Pool, n: usize, fill: impl FnOnce(&mut [&mut [u8]]) -> usize) -> usize {
+        self.bytes.fill(pool, n, fill)
+    }
+
+    /// Appends the next `n` bytes that [`Self::place`] took to the last record.
+    pub(crate) fn append_placed(&mut self, n: usize) {
+        self.bytes.advance(n);
+        self.grow_tail(n);
+    }
+
+    /// `n` bytes from `offset` on, in place, as up to `out.len()` slices; how many were filled.
+    pub(crate) fn slices<'a>(&'a self, offset: usize, n: usize, out: &mut [&'a [u8]]) -> usize {
+        self.bytes.slices_of(offset, n, out)
+    }
+
     /// Appends `data` to the last record.
     pub(crate) fn append(&mut self, pool: &mut Pool, data: &[u8]) {
         self.bytes.push(pool, data);
+        self.grow_tail(data.len());
+    }
+
+    fn grow_tail(&mut self, n: usize) {
         if let Some(tail) = self.tail_mut() {
-            tail.len += data.len() as u32;
+            tail.len += n as u32;
             tail.segs = 0;
         }
     }

@@ -19,6 +19,35 @@ impl Sender {
     /// Appends to the stream as much as fits and sends what may be sent; returns the bytes taken, less than all when the
     /// buffer is full (then [`Self::take_writable`] says when to try again).
     pub(crate) fn write(&mut self, env: &mut Env, data: &[u8], flags: SendFlags) -> usize {
+        self.append(env, data.len(), Some(data), flags)
+    }
+
+    /// [`Self::write`] of up to `most` bytes that `fill` puts into place: it returns how many, and all of them are taken.
+    pub(crate) fn write_with(
+        &mut self,
+        env: &mut Env,
+        most: usize,
+        flags: SendFlags,
+        fill: impl FnOnce(&mut [&mut [u8]]) -> usize,
+    ) -> usize {
+        if self.flags.fin_queued {
+            return 0;
+        }
+        if !self.may_queue(env, 0) || !self.memory_allows(env) {
+            self.flags.no_space = true;
+            return 0;
+        }
+        let most = most.min(self.room());
+        self.queue.fill(|| env.queues.take());
+        let n = self.queue.place(&mut env.pool, most, fill);
+        if n == 0 {
+            self.settle(env);
+        }
+        self.append(env, n, None, flags)
+    }
+
+    /// Appends `total` bytes: those of `data`, or else those that are in place already.
+    fn append(&mut self, env: &mut Env, total: usize, data: Option<&[u8]>, flags: SendFlags) -> usize {
         if self.flags.fin_queued {
             return 0;
         }
@@ -27,27 +56,30 @@ impl Sender {
         let goal = if flags.oob { mss } else { self.size_goal(mss) };
         let mut taken = 0;
         let mut full = false;
-        while taken < data.len() {
+        while taken < total {
             let room = match self.queue.tail() {
                 Some(tail) if !tail.eor && !tail.fin => goal.saturating_sub(tail.len),
                 _ => 0,
             };
             let room = if room > 0 {
                 room
-            } else if self.may_queue(env, 0) && self.memory_allows(env) {
+            } else if data.is_none() || self.may_queue(env, 0) && self.memory_allows(env) {
                 self.new_record(env);
                 goal
             } else {
                 full = true;
                 break;
             };
-            let n = (room as usize).min(data.len() - taken);
-            self.queue.append(&mut env.pool, &data[taken..taken + n]);
+            let n = (room as usize).min(total - taken);
+            match data {
+                Some(data) => self.queue.append(&mut env.pool, &data[taken..taken + n]),
+                None => self.queue.append_placed(n),
+            }
             self.write_seq += n as u32;
             self.wmem += n as u32;
             let first = taken == 0;
             taken += n;
-            let done = taken == data.len();
+            let done = taken == total;
             let Some(tail) = self.queue.tail_mut() else { break };
             if first {
                 tail.psh = false;
