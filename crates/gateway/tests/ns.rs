@@ -215,7 +215,7 @@ fn the_guest_has_addresses_routes_and_names() {
         )));
         for expected in [
             "lo: <LOOPBACK,UP,LOWER_UP>",
-            "estab0: <POINTOPOINT,MULTICAST,NOARP,UP,LOWER_UP> mtu 1500",
+            "estab0: <POINTOPOINT,MULTICAST,NOARP,UP,LOWER_UP> mtu 65520",
             "inet 10.0.2.15/24",
             "inet6 fd65:7374:6162::15/64",
             "default via 10.0.2.1 dev estab0",

@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// Where DNS queries go, instead of the host's own resolvers
     #[arg(long, value_name = "ADDR", value_parser = resolver)]
     dns: Vec<SocketAddr>,
-    /// The MTU of the guest's interface, in bytes
+    /// The MTU of the guest's interface, in bytes; 65520 unless given
     #[arg(long, value_name = "BYTES")]
     mtu: Option<u32>,
     /// Record the guest's packets in a pcapng file
