@@ -257,7 +257,8 @@ impl Worker {
         next.into_iter().flatten().min().map(|at| at.since(self.clock.now()))
     }
 
-    /// Takes packets from the TUN, each followed by the engine's answers to it.
+    /// Takes packets from the TUN, each followed by the engine's answers to it, but for the last: its bytes go to the host
+    /// before its ACK goes to the guest.
     fn receive(&mut self) {
         let mut bytes = 0;
         for _ in 0..PACKETS {
@@ -304,8 +305,8 @@ impl Worker {
             }
             return;
         }
-        self.core.stack.handle_packet(self.core.now, self.iface, packet, meta);
         self.transmit();
+        self.core.stack.handle_packet(self.core.now, self.iface, packet, meta);
     }
 
     /// The worker a packet should go to, if it isn't this one.
