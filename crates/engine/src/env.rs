@@ -44,6 +44,8 @@ pub(crate) struct Env {
     pub(crate) challenges: crate::tcp::validate::ChallengeBudget,
     /// What clients' Fast Opens remember.
     pub(crate) fast_open: crate::tcp::fastopen::cache::Client,
+    /// What is remembered of paths.
+    pub(crate) metrics: crate::tcp::metrics::Metrics,
     /// Connections that no application holds (`tcp_max_orphans`).
     pub(crate) orphans: u32,
     /// No device takes anything: see [`crate::Stack::set_output_full`].
@@ -63,6 +65,7 @@ impl Env {
             sysctl: Sysctls::with_memory(config.memory),
             mib: Mib::new(),
             ip: Ip::new(&mut rng),
+            metrics: crate::tcp::metrics::Metrics::new(&rng),
             fast_open: crate::tcp::fastopen::cache::Client::new(&rng),
             rng,
             timers: Wheel::new(now),

@@ -320,6 +320,7 @@ impl Stack {
     /// Forgets what is remembered of other hosts: Fast Open's cookies (`ip tcp_metrics flush`).
     pub fn flush_tcp_metrics(&mut self) {
         self.env.fast_open.flush();
+        self.env.metrics.flush();
     }
 
     /// All sockets; requests and TIME_WAITs included.
@@ -345,7 +346,7 @@ impl Stack {
 
     /// Bytes of memory held by connections: buffers and tables.
     pub fn memory_used(&self) -> u64 {
-        self.tcp.memory() + self.udp.memory() + self.socks.memory() + self.env.ip.memory()
+        self.tcp.memory() + self.udp.memory() + self.socks.memory() + self.env.ip.memory() + self.env.metrics.memory()
     }
 }
 

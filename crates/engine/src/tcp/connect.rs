@@ -297,6 +297,7 @@ impl Conn {
         if let Some(route) = route.filter(|route| route.initcwnd > 0 && !settled.syn_lost) {
             fresh.begin_with(env, route.initcwnd.into());
         }
+        fresh.recall(env, &env.metrics.get(self.tuple.remote_ip));
         let before = core::mem::replace(&mut self.snd, fresh);
         self.snd.keep_syn_data(before);
         self.apply_options(env);

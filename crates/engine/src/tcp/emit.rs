@@ -88,7 +88,7 @@ impl Conn {
     pub(super) fn wants_transmit(&self) -> bool {
         self.probe_now
             || self.opening.as_ref().is_some_and(|o| o.due)
-            || (self.may_send() && (self.snd.wants_transmit() || self.rcv.ack_undecided()))
+            || (self.may_send() && (self.snd.has_output() || self.rcv.ack_undecided()))
     }
 
     /// The sender and the ACKs are at work.

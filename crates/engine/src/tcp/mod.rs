@@ -18,6 +18,7 @@
 //! | 6528 | initial sequence numbers, timestamp offsets | `isn.rs` |
 //! | 9293 §3.4.3 | quiet time, TIME_WAITs kept over a restart | `quiet.rs` |
 //! | – | what is remembered of hosts | `peers.rs` |
+//! | – | what is remembered of paths | `metrics.rs` |
 //! | 1122 §4.2.3.6 | keepalive | `keepalive.rs` |
 //! | 5927 | ICMP errors | `icmp.rs` |
 //! | – | a connection's deadlines | `timers.rs` |
@@ -38,6 +39,7 @@ pub(crate) mod isn;
 mod keepalive;
 pub(crate) mod listen;
 pub(crate) mod loss;
+pub(crate) mod metrics;
 mod passive;
 pub(crate) mod peers;
 pub(crate) mod ports;
@@ -348,6 +350,7 @@ impl Tcp {
         let binding = bind.unpack(conn.tuple.local());
         if conn.was_open && conn.snd.srtt().is_some() && env.sysctl.tcp_no_metrics_save == 0 {
             self.peers.prove(conn.tuple.remote_ip);
+            conn.snd.remember(&env.sysctl, env.metrics.entry(conn.tuple.remote_ip));
         }
         let Fate::TimeWait { fin_wait2, mut life } = fate else {
             if let Some(binding) = binding {
@@ -431,6 +434,12 @@ impl Tcp {
                     return Some((transmit, Payload { index, left }));
                 }
                 conn.in_ready = false;
+                if conn.snd.resume(env) {
+                    // What it has now stands behind what others have.
+                    self.ready.pop_front();
+                    self.settle(env, index);
+                    continue;
+                }
                 conn.rearm(env, index);
             }
             self.ready.pop_front();

@@ -173,6 +173,14 @@ impl Cc {
         }
     }
 
+    /// Bytes of memory held beyond the enum itself.
+    pub(crate) fn heap(&self) -> usize {
+        match self {
+            Cc::Bbr(cc) => size_of_val(&**cc),
+            _ => 0,
+        }
+    }
+
     /// What BBR knows of its path.
     pub(crate) fn bbr_info(&self) -> Option<BbrInfo> {
         match self {

@@ -4,7 +4,7 @@
 //! A connection owns one [`Sender`] once its handshake is done. Its caller
 //! - hands it bytes ([`Sender::write`], [`Sender::queue_fin`]) and acknowledgments ([`Sender::on_ack`]),
 //! - takes segments from [`Sender::poll`] until that gives `None`, writing headers around them and the
-//!   payload with [`Sender::copy_payload`],
+//!   payload with [`Sender::copy_payload`], and calls [`Sender::resume`],
 //! - keeps one timer at [`Sender::deadline`] and calls [`Sender::on_timer`] when it has passed.
 //!
 //! After each of these calls `poll` may have something to send and `deadline` may have moved. What is sent, and when,
@@ -20,12 +20,14 @@
 //! | `mtu.rs` | `tcp_mtu_probe` |
 //! | `timer.rs` `probe.rs` | `tcp_write_timer`, zero-window probes |
 //! | `cwnd.rs` `rate.rs` `pacing.rs` `ecn.rs` `chrono.rs` | window validation, delivery rate, pacing, ECN, why sending waits |
+//! | `device.rs` `recall.rs` | small queues and autocorking; tcp_metrics.c |
 //! | `../loss/` | `tcp_fastretrans_alert` and all it calls |
 //! | `../cc/` | the congestion controls |
 
 mod ack;
 mod chrono;
 pub(crate) mod cwnd;
+mod device;
 mod ecn;
 mod info;
 pub(crate) mod lazy;
@@ -35,6 +37,7 @@ pub(crate) mod pacing;
 mod probe;
 pub(crate) mod queue;
 pub(crate) mod rate;
+mod recall;
 mod retransmit;
 mod syn_data;
 mod timer;
@@ -281,6 +284,8 @@ pub(super) struct Flags {
     pub(super) paced: bool,
     /// Data waits for its time.
     pub(super) pacing_waits: bool,
+    /// Data waits until what was sent before has left: see [`Sender::resume`].
+    pub(super) throttled: bool,
 }
 
 /// The sending half of a connection.
@@ -621,6 +626,6 @@ impl Sender {
     /// Bytes of memory held beyond the struct itself.
     pub(crate) fn memory(&self) -> usize {
         let lazy = self.queue.truesize() + self.board.truesize() + self.troubles.truesize();
-        lazy + self.queue.heap()
+        lazy + self.queue.heap() + self.cc.heap()
     }
 }

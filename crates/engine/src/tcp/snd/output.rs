@@ -114,8 +114,8 @@ impl Sender {
                 self.queue.split(position, limit, mss);
                 self.charge_record();
             }
-            let head = self.queue.at(position);
-            if head.len == 0 && !head.fin {
+            let head = *self.queue.at(position);
+            if head.len == 0 && !head.fin || self.small_queue_is_full(env) {
                 break;
             }
             packets += head.packets();
@@ -295,7 +295,7 @@ impl Sender {
         if urg_ptr > 0 {
             flags |= TcpFlags::URG;
         }
-        self.queue.departures.push_back(Departure {
+        self.queue.depart(Departure {
             seq: seg.seq,
             len: seg.len,
             mss: seg.mss,
@@ -403,8 +403,13 @@ impl Sender {
         !self.queue.departures.is_empty()
     }
 
+    /// [`Self::poll`] has something, or [`Self::resume`] may find something for it.
+    pub(crate) fn has_output(&self) -> bool {
+        self.wants_transmit() || self.flags.throttled
+    }
+
     fn departed(&mut self, env: &mut Env) {
-        self.queue.departures.pop_front();
+        self.queue.departed();
         self.settle(env);
     }
 
@@ -447,7 +452,7 @@ impl Sender {
         } else {
             TcpFlags::default()
         };
-        self.queue.departures.push_back(Departure {
+        self.queue.depart(Departure {
             seq,
             len: 0,
             mss: self.mss,

@@ -7,6 +7,7 @@
 //! them keeps the order in which they were last sent, which RACK walks (Linux: `tsorted_sent_queue`).
 
 use super::lazy::Blank;
+use super::write::RECORD_COST;
 use crate::Instant;
 use crate::buf::{ByteQueue, Pool};
 use alloc::boxed::Box;
@@ -153,6 +154,8 @@ pub(crate) struct SendQueue {
     newest: u32,
     /// What was decided to leave and waits for `Sender::poll`.
     pub(super) departures: VecDeque<Departure>,
+    /// What those cost, bytes and records.
+    waiting: u32,
 }
 
 impl Blank for SendQueue {
@@ -222,7 +225,27 @@ impl SendQueue {
             oldest: 0,
             newest: 0,
             departures: VecDeque::new(),
+            waiting: 0,
         }
+    }
+
+    // --- the way out
+
+    pub(super) fn depart(&mut self, departure: Departure) {
+        self.waiting = self.waiting.saturating_add(departure.len + RECORD_COST);
+        self.departures.push_back(departure);
+    }
+
+    pub(super) fn departed(&mut self) {
+        self.departures.pop_front();
+        if self.departures.is_empty() {
+            self.waiting = 0;
+        }
+    }
+
+    /// Bytes and records that were decided to leave since nothing waited.
+    pub(super) fn waiting(&self) -> u32 {
+        self.waiting
     }
 
     // --- the bytes

@@ -17,7 +17,7 @@ impl Sender {
         let mut rearm = false;
         let mut position = self.board.retransmit_hint.map_or(0, |seq| self.queue.find_sent(seq));
         while position < self.queue.sent() {
-            if self.pacing_holds(env) {
+            if self.pacing_holds(env) || self.small_queue_is_full(env) {
                 break;
             }
             let seg = self.queue.at(position);

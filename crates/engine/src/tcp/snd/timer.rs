@@ -221,7 +221,7 @@ impl Sender {
     }
 
     /// Linux: `tcp_in_initial_slowstart`.
-    fn in_initial_slow_start(&self) -> bool {
+    pub(super) fn in_initial_slow_start(&self) -> bool {
         self.cwnd.ssthresh >= super::cwnd::INFINITE
     }
 

@@ -8,7 +8,7 @@ use crate::buf::Memory;
 use crate::env::Env;
 
 /// What a record costs beside its bytes (Linux: the truesize of an skb without data).
-const RECORD_COST: u32 = 1280;
+pub(super) const RECORD_COST: u32 = 1280;
 /// Linux: `MAX_TCP_HEADER`, the aligned `skb_shared_info` and `sk_buff`, for the cost of one MSS.
 const HEADER_COST: u32 = 320 + 320;
 const SKB_COST: u32 = 256;
@@ -102,13 +102,13 @@ impl Sender {
             self.flags.no_space = true;
         }
         if taken > 0 {
-            self.push_written(env, flags);
+            self.push_written(env, flags, goal);
         }
         taken
     }
 
     /// Ends a write: PSH, the urgent mark, and off with it (Linux: `tcp_push`).
-    fn push_written(&mut self, env: &mut Env, flags: SendFlags) {
+    fn push_written(&mut self, env: &mut Env, flags: SendFlags, goal: u32) {
         if !self.queue.has_unsent() {
             return;
         }
@@ -117,6 +117,9 @@ impl Sender {
         }
         if flags.oob {
             self.urgent = self.write_seq;
+        }
+        if self.autocorks(env, goal) {
+            return;
         }
         let nagle = if flags.more { Nagle::CORK } else { self.nagle };
         self.push_pending_as(env, nagle);

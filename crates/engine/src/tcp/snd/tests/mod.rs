@@ -122,13 +122,14 @@ impl Host {
     }
 
     fn poll(&mut self) -> Option<TxSegment> {
-        let tx = self.snd.poll(
-            &mut self.env,
-            TxRoom {
-                max_payload: self.room,
-                mss: self.given.mss,
-            },
-        )?;
+        let room = TxRoom {
+            max_payload: self.room,
+            mss: self.given.mss,
+        };
+        let tx = match self.snd.poll(&mut self.env, room) {
+            None if self.snd.resume(&mut self.env) => self.snd.poll(&mut self.env, room),
+            tx => tx,
+        }?;
         // Whatever leaves is the right part of the stream.
         let mut data = vec![0; tx.len as usize];
         let sum = self.snd.copy_payload_sum(tx.seq, &mut data);

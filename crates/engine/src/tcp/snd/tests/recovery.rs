@@ -303,8 +303,8 @@ fn small_segments_are_sent_again_as_one() {
     host.snd.set_nodelay(&mut host.env, true);
     for _ in 0..5 {
         host.write(100);
+        assert_eq!(host.sent().len(), 1);
     }
-    assert_eq!(host.sent().len(), 5);
     assert_eq!(host.next().1, "P. 1:501(500) again");
 }
 

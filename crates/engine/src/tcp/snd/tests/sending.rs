@@ -429,3 +429,52 @@ fn default_qdisc_fq_paces_after_the_first_ten_segments() {
     assert_eq!(at_once, 1);
     assert!((6..10).contains(&later), "{later}");
 }
+
+#[test]
+fn tcp_autocorking_merges_what_is_written_before_the_device_looks() {
+    let sent = |autocorking| {
+        let mut host = Host::with(USUAL, |env| env.sysctl.tcp_autocorking = autocorking);
+        host.snd.set_nodelay(&mut host.env, true);
+        for n in [100, 100, 50] {
+            host.write(n);
+        }
+        (host.sent(), host.count(Counter::TcpExtTCPAutoCorking))
+    };
+    let (separate, waits) = sent(0);
+    assert_eq!(separate, ["P. 1:101(100)", "P. 101:201(100)", "P. 201:251(50)"]);
+    assert_eq!(waits, 0);
+    // The second write waits for the first to leave; the third makes it larger than what waits, so both go.
+    let (merged, waits) = sent(1);
+    assert_eq!(merged, ["P. 1:101(100)", "P. 101:251(150)"]);
+    assert_eq!(waits, 1);
+    // Alone it leaves as soon as the device has taken the first.
+    let mut host = Host::new();
+    host.snd.set_nodelay(&mut host.env, true);
+    host.write(100);
+    host.write(100);
+    assert_eq!(host.sent(), ["P. 1:101(100)", "P. 101:201(100)"]);
+}
+
+#[test]
+fn a_path_s_metrics_pass_from_one_connection_to_the_next() {
+    let mut path = crate::tcp::metrics::Path::default();
+    let mut host = Host::with(USUAL, |env| env.sysctl.tcp_no_ssthresh_metrics_save = 0);
+    host.snd.cwnd.ssthresh = 7;
+    host.snd.reordering = 9;
+    host.snd.remember(&host.env.sysctl, &mut path);
+    assert_eq!((path.srtt8, path.ssthresh, path.reordering), (800_000, 7, 9));
+
+    let given = Given { rtt_ms: 10, ..USUAL };
+    let next = |saves| {
+        let mut host = Host::with(given, |env| env.sysctl.tcp_no_ssthresh_metrics_save = saves);
+        host.snd.recall(&host.env, &path);
+        let info = host.info();
+        (info.rto, info.snd_ssthresh, info.reordering)
+    };
+    // 100 ms and three times that; ssthresh is not used by default.
+    assert_eq!(next(0), (300_000, 7, 9));
+    assert_eq!(next(1), (300_000, cwnd::INFINITE, 9));
+    // A lower RTT counts by an eighth.
+    Host::with(given, |_| {}).snd.remember(&host.env.sysctl, &mut path);
+    assert_eq!(path.srtt8, 800_000 - 720_000 / 8);
+}
