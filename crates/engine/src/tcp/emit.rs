@@ -79,9 +79,11 @@ impl Conn {
         let v4 = self.tuple.local_ip.is_ipv4();
         let mtu = self.route(env).map_or(1500, |route| route.mtu);
         let by_mtu = mtu.saturating_sub(fixed_headers(v4)).min(u32::from(self.mss_clamp));
-        let least = env.sysctl.tcp_min_snd_mss.saturating_sub(20).max(1);
         let options = if self.ts.ok { 12 } else { 0 };
-        by_mtu.saturating_sub(options).clamp(least, 0xffff) as u16
+        by_mtu
+            .max(env.sysctl.tcp_min_snd_mss)
+            .saturating_sub(options)
+            .clamp(1, 0xffff) as u16
     }
 
     /// Something waits to be sent.
