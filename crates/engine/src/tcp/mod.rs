@@ -55,6 +55,7 @@ mod transparent;
 mod unlisten;
 pub(crate) mod validate;
 
+use crate::Instant;
 use crate::buf::Memory;
 use crate::drop::DropReason;
 use crate::env::Env;
@@ -124,6 +125,8 @@ pub(crate) struct Tcp {
     pub(crate) peers: Peers,
     /// What all buffers are charged, in bytes (Linux: `tcp_memory_allocated`).
     charged: u64,
+    /// When memory became short.
+    pressed_since: Instant,
     /// Some socket was given a key (Linux: `tcp_md5_needed`).
     pub(crate) signing: bool,
 }
@@ -143,6 +146,7 @@ impl Tcp {
             ports: ports::Perturbation::default(),
             peers: Peers::new(env.rng.keyed()),
             charged: 0,
+            pressed_since: env.now,
             signing: false,
         }
     }
@@ -326,7 +330,7 @@ impl Tcp {
         if charged != conn.last_charged {
             let before = core::mem::replace(&mut conn.last_charged, charged);
             self.charged = self.charged + u64::from(charged) - u64::from(before);
-            update_memory(env, self.charged);
+            update_memory(env, self.charged, &mut self.pressed_since);
         }
         if conn.snd.take_writable() {
             conn.notify(env);
@@ -488,7 +492,7 @@ impl Tcp {
 }
 
 /// How TCP stands with its memory, by `tcp_mem`'s three marks (Linux: `__sk_mem_raise_allocated`).
-fn update_memory(env: &mut Env, charged: u64) {
+fn update_memory(env: &mut Env, charged: u64, pressed_since: &mut Instant) {
     let [low, pressure, high] = env.sysctl.tcp_mem.map(|pages| pages.saturating_mul(4096));
     let was = env.memory;
     env.memory = if charged > high {
@@ -498,8 +502,17 @@ fn update_memory(env: &mut Env, charged: u64) {
     } else {
         Memory::Plenty
     };
-    if was == Memory::Plenty && env.memory != Memory::Plenty {
-        env.mib.inc(Counter::TcpExtTCPMemoryPressures);
+    match (was, env.memory) {
+        (Memory::Plenty, Memory::Plenty) => {}
+        (Memory::Plenty, _) => {
+            env.mib.inc(Counter::TcpExtTCPMemoryPressures);
+            *pressed_since = env.now;
+        }
+        (_, Memory::Plenty) => {
+            let lasted = env.now.since(*pressed_since).as_millis() as u64;
+            env.mib.add(Counter::TcpExtTCPMemoryPressuresChrono, lasted);
+        }
+        _ => {}
     }
 }
 
