@@ -250,6 +250,25 @@ fn errors_to_one_host_are_held_back() {
 }
 
 #[test]
+fn errors_over_ipv6_have_a_pace_of_their_own() {
+    for (ms, wait) in [(100, 100), (500, 500)] {
+        let mut node = Node::host(&["fd00::2"]);
+        node.env.sysctl.icmpv6_ratelimit = ms;
+        let burst = |node: &mut Node| {
+            (0..20).for_each(|_| node.input(IF0, &udp_packet("[fd00::1]:1", "[fd00::2]:9", b"x")));
+            node.output().len()
+        };
+        assert_eq!(burst(&mut node), 6);
+        node.pass(Duration::from_millis(wait - 1));
+        assert_eq!(burst(&mut node), 0);
+        node.pass(Duration::from_millis(1));
+        assert_eq!(burst(&mut node), 1, "one each {ms} ms");
+        node.env.sysctl.icmpv6_ratelimit = 0;
+        assert_eq!(burst(&mut node), 20);
+    }
+}
+
+#[test]
 fn errors_in_all_are_held_back() {
     let mut node = Node::host(&["10.0.0.2"]);
     node.env.sysctl.icmp_ratelimit = 0;

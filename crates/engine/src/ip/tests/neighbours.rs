@@ -153,6 +153,25 @@ fn a_known_neighbour_is_asked_again_when_it_has_been_silent() {
 }
 
 #[test]
+fn how_long_a_neighbour_is_believed_and_how_often_it_is_asked_are_the_sysctls() {
+    let (mut a, mut b) = two();
+    a.env.sysctl.base_reachable_time_ms = 1000;
+    a.env.sysctl.delay_first_probe_time = 1;
+    a.env.sysctl.ucast_solicit = 5;
+    let sock = a.bound("10.0.0.1:1");
+    send(&mut a, sock, "10.0.0.2:53");
+    link(&mut a, &mut b);
+    // Believed for at most a second and a half, asked a second after its next use, five times.
+    a.pass(Duration::from_millis(1500));
+    send(&mut a, sock, "10.0.0.2:53");
+    assert_eq!(a.output().len(), 1);
+    a.pass(Duration::from_millis(999));
+    assert_eq!(a.output().len(), 0);
+    a.pass(Duration::from_secs(60));
+    assert_eq!(a.output().len(), 5);
+}
+
+#[test]
 fn stale_neighbours_go_after_gc_stale_time_when_there_are_many() {
     let (mut a, _) = two();
     (a.env.sysctl.gc_thresh1, a.env.sysctl.gc_stale_time) = (4, 20);
