@@ -111,19 +111,8 @@ pub(crate) fn socket(domain: i32, kind: i32, protocol: i32) -> Result<i32> {
     })
 }
 
-/// The address as a socket of its domain takes it: an IPv6 socket may be given a mapped IPv4 one.
-fn unmapped(addr: SocketAddr) -> SocketAddr {
-    match addr.ip() {
-        std::net::IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
-            Some(v4) => SocketAddr::from((v4, addr.port())),
-            None => addr,
-        },
-        std::net::IpAddr::V4(_) => addr,
-    }
-}
-
 pub(crate) fn bind(fd: i32, addr: SocketAddr) -> Result<()> {
-    on(fd, |sock| sock.bind(unmapped(addr)))
+    on(fd, |sock| sock.bind(addr))
 }
 
 pub(crate) fn listen(fd: i32, backlog: i32) -> Result<()> {
@@ -139,7 +128,7 @@ pub(crate) fn connect(fd: i32, addr: SocketAddr) -> Result<()> {
     let socket = now(|world| {
         let socket = world.files.socket(fd)?;
         let now = world.now();
-        world.stack.sock(now, socket.id)?.connect(unmapped(addr))?;
+        world.stack.sock(now, socket.id)?.connect(addr)?;
         world.show(socket.id, false);
         Ok(socket)
     })?;
@@ -167,7 +156,7 @@ fn connected(fd: i32, addr: SocketAddr) -> Result<()> {
         }
         if !socket.nonblocking {
             // The caller learns now that it is connected: later calls say EISCONN.
-            let _ = sock.connect(unmapped(addr));
+            let _ = sock.connect(addr);
         }
         Ok(())
     })
@@ -187,10 +176,7 @@ pub(crate) fn send_fast_open(fd: i32, to: Option<SocketAddr>, data: &[u8], flags
         let blocking = flags & libc::MSG_DONTWAIT == 0 && !socket.nonblocking;
         let now = world.now();
         let how = send_flags(flags, blocking);
-        let first = world
-            .stack
-            .sock(now, socket.id)?
-            .send_fast_open(to.map(unmapped), data, how);
+        let first = world.stack.sock(now, socket.id)?.send_fast_open(to, data, how);
         Ok((first, blocking))
     })?;
     let taken = match first {
@@ -328,7 +314,7 @@ pub(crate) fn send_datagram(fd: i32, data: &[u8], to: SocketAddr, flags: i32) ->
     let patience = Patience::Send.unless(flags & libc::MSG_DONTWAIT != 0);
     waiting(fd, patience, |world, socket| {
         let now = world.now();
-        Ok(world.stack.sock(now, socket.id)?.send_to(data, None, unmapped(to))?)
+        Ok(world.stack.sock(now, socket.id)?.send_to(data, None, to)?)
     })
 }
 
@@ -433,5 +419,23 @@ pub(crate) fn splice(from: i32, to: i32, len: usize) -> Result<usize> {
             pipe.lock().map_err(poisoned)?.drain(..n);
             Ok(n)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::Setup;
+
+    #[test]
+    fn an_ipv6_socket_takes_ipv4_addresses_mapped_and_no_others() {
+        *world::lock() = Some(World::new(Setup::parse("local=192.168.0.1")));
+        let fd = socket(libc::AF_INET6, libc::SOCK_STREAM, 0).unwrap();
+        let plain = "192.168.0.1:80".parse().unwrap();
+        assert_eq!(bind(fd, plain), Err(Errno(libc::EAFNOSUPPORT)));
+        assert_eq!(bind(fd, "[::ffff:192.168.0.1]:80".parse().unwrap()), Ok(()));
+        listen(fd, 1).unwrap();
+        close(fd).unwrap();
+        *world::lock() = None;
     }
 }
