@@ -28,7 +28,7 @@ fn main() {
 #[cfg(target_os = "linux")]
 mod linux {
     use crate::lab::{self, Flow, Outcome, Path, Who};
-    use crate::report::{Cell, Report, Result, Share};
+    use crate::report::{Cell, Report, Result, Share, TOO_LATE};
     use crate::{plot, report};
     use clap::Parser;
     use std::io;
@@ -45,8 +45,6 @@ mod linux {
         pair(Who::Linux, Who::Estab),
         pair(Who::Estab, Who::Estab),
     ];
-    /// The share of late packets above which a run is measured again: the machine was too busy.
-    const TOO_LATE: f64 = 0.01;
 
     const fn pair(from: Who, to: Who) -> Flow {
         Flow { from, to }
@@ -196,7 +194,7 @@ mod linux {
                     threads.into_iter().map(join).collect::<Vec<io::Result<Outcome>>>()
                 });
                 for (job, outcome) in jobs.iter().zip(outcomes) {
-                    results[*job].add(&outcome?, TOO_LATE);
+                    results[*job].add(&outcome?);
                 }
             }
         }
