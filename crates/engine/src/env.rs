@@ -7,6 +7,7 @@ use crate::event::EventQueue;
 use crate::ip::Ip;
 use crate::mib::Mib;
 use crate::rng::Rng;
+use crate::spare::Spare;
 use crate::sysctl::Sysctls;
 use crate::tcp::demux::Tuple;
 use crate::timer::Wheel;
@@ -33,7 +34,11 @@ pub(crate) struct Env {
     /// Free chunks for the connections' byte queues.
     pub(crate) pool: Pool,
     /// Send queues for the connections that will send next.
-    pub(crate) queues: crate::tcp::snd::queue::Spare,
+    pub(crate) queues: Spare<crate::tcp::snd::queue::SendQueue>,
+    /// The same of connections, their handshakes, and sockets without one.
+    pub(crate) conns: Spare<crate::tcp::conn::Conn>,
+    pub(crate) openings: Spare<crate::tcp::connect::Opening>,
+    pub(crate) idles: Spare<crate::sock::id::Idle>,
     /// How TCP stands with its memory (`tcp_mem`).
     pub(crate) memory: Memory,
     /// Interfaces, routes, path MTUs, reassembly, neighbours, and stateless replies on their way out.
@@ -70,7 +75,10 @@ impl Env {
             rng,
             timers: Wheel::new(now),
             pool: Pool::default(),
-            queues: Default::default(),
+            queues: Spare::default(),
+            conns: Spare::default(),
+            openings: Spare::default(),
+            idles: Spare::default(),
             memory: Memory::default(),
             events: EventQueue::default(),
             challenges: Default::default(),

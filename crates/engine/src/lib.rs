@@ -66,6 +66,7 @@ mod mib;
 mod options;
 mod rng;
 mod sock;
+mod spare;
 mod stack;
 mod sysctl;
 mod tcp;

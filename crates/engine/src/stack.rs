@@ -213,11 +213,12 @@ impl Stack {
     pub fn socket(&mut self, family: Family, kind: Kind) -> Result<SocketId> {
         match kind {
             Kind::Stream => {
-                let idle = Idle {
+                let idle = self.env.idles.fill(Idle {
                     opts: self.default_opts.clone(),
-                    ..Idle::default()
-                };
-                self.socks.insert(family, Body::Idle(Box::new(idle)))
+                    binding: None,
+                    error: None,
+                });
+                self.socks.insert(family, Body::Idle(idle))
             }
             Kind::Datagram => self.dgram_socket(family, Body::Udp),
             Kind::Echo => self.dgram_socket(family, Body::Echo),

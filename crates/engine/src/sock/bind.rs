@@ -170,6 +170,9 @@ impl BindClass {
     }
 }
 
+/// How many spare rows are kept.
+const KEEP_ROWS: usize = 64;
+
 #[derive(Clone, Default)]
 struct PortUse {
     /// Holds by bind(2).
@@ -201,6 +204,8 @@ impl core::hash::Hasher for PortHasher {
 #[derive(Clone, Default)]
 pub(crate) struct BindTable {
     ports: HashMap<u16, PortUse, BuildHasherDefault<PortHasher>>,
+    /// Rows of ports that nobody holds any more, for those that somebody will.
+    spare: Vec<Vec<(BindAddr, [u32; 8])>>,
 }
 
 impl BindTable {
@@ -241,7 +246,10 @@ impl BindTable {
 
     /// Adds a hold.
     pub(crate) fn hold(&mut self, binding: &Binding) {
-        let used = self.ports.entry(binding.port).or_default();
+        let used = self.ports.entry(binding.port).or_insert_with(|| PortUse {
+            explicit: 0,
+            addrs: self.spare.pop().unwrap_or_default(),
+        });
         used.explicit += u32::from(binding.explicit);
         let class = binding.class.index();
         match used.addrs.iter_mut().find(|(addr, _)| *addr == binding.addr) {
@@ -270,7 +278,11 @@ impl BindTable {
             }
         }
         if used.addrs.is_empty() {
-            self.ports.remove(&binding.port);
+            if let Some(used) = self.ports.remove(&binding.port)
+                && self.spare.len() < KEEP_ROWS
+            {
+                self.spare.push(used.addrs);
+            }
             if self.ports.is_empty() {
                 self.ports.shrink_to(64);
             }

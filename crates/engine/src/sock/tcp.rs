@@ -211,7 +211,9 @@ impl Stack {
         let index = self
             .tcp
             .connect(&mut self.env, family, idle.opts.clone(), idle.binding, remote, from)?;
-        slot.body = Body::Conn(index);
+        if let Body::Idle(idle) = core::mem::replace(&mut slot.body, Body::Conn(index)) {
+            self.env.idles.give(idle);
+        }
         let conn = &mut self.tcp.conns[index as usize];
         conn.sock = Some(id);
         conn.connecting = true;

@@ -54,7 +54,7 @@ impl Conn {
         self.end_fast_open_request(false);
         self.rcv_shutdown = true;
         self.snd_shutdown = true;
-        self.opening = None;
+        self.end_opening(env);
         self.probe_now = false;
         self.drop_unacknowledged(env);
         self.notify(env);

@@ -271,7 +271,7 @@ impl Conn {
             self.syn_acked(env, segment)?;
         } else if self.opening.as_ref().is_some_and(|o| segment.ack.after(o.iss)) {
             // Closed before the peer's ACK: our SYN is acknowledged in FIN_WAIT_1.
-            self.opening = None;
+            self.end_opening(env);
         }
         let ts = segment.options.timestamps.filter(|_| self.ts.ok);
         let out = self.snd.on_ack(
@@ -353,6 +353,13 @@ impl Conn {
         }
     }
 
+    /// The handshake is over.
+    pub(super) fn end_opening(&mut self, env: &mut Env) {
+        if let Some(opening) = self.opening.take() {
+            env.openings.give(opening);
+        }
+    }
+
     /// Hands a segment's text and FIN to the receiver.
     pub(super) fn take_text(&mut self, env: &mut Env, segment: &Segment<'_>) -> DataOut {
         let ts_ecr = segment
@@ -404,6 +411,7 @@ impl Conn {
     /// Forgets what was written and not acknowledged: nothing of it will be sent (Linux: `tcp_write_queue_purge`).
     pub(super) fn drop_unacknowledged(&mut self, env: &mut Env) {
         let setup = idle_sender(self.snd.nxt() - 1, &self.opts);
+        self.snd.release(env);
         let fresh = Sender::new(env, &setup);
         let before = core::mem::replace(&mut self.snd, fresh);
         self.snd.keep_tale(before);
@@ -418,7 +426,8 @@ impl Conn {
             &rcv_setup(SeqNum(0), &opening, &new.opts, (0, false), 536),
         );
         let now = env.now;
-        Box::new(Conn {
+        let opening = env.openings.fill(opening);
+        env.conns.fill(Conn {
             tuple: new.tuple,
             state: new.state,
             family: new.family,
@@ -445,7 +454,7 @@ impl Conn {
                 offset: new.ts_offset,
                 ..TsState::default()
             },
-            opening: Some(Box::new(opening)),
+            opening: Some(opening),
             fast_open: None,
             connecting: false,
             sock: None,

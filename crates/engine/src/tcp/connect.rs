@@ -333,8 +333,9 @@ impl Conn {
         self.settle_receiver(env, segment.seq);
         let (repeated, write_pending) = self
             .opening
-            .take()
+            .as_deref()
             .map_or((false, false), |o| (o.retries > 0, o.write_pending));
+        self.end_opening(env);
         self.last_rcv = env.now;
         self.soft_error = None;
         self.move_to(env, State::Established, Trigger::RcvSynAck);
@@ -404,7 +405,7 @@ impl Conn {
         };
         self.settle_sender(env, &settled);
         self.snd.watch_syn_data(env);
-        self.opening = None;
+        self.end_opening(env);
         self.move_to(env, State::Established, Trigger::RcvAckOfSyn);
         self.keepalive.start(env, &self.opts);
         self.notify(env);

@@ -412,7 +412,11 @@ impl Tcp {
         env.timers.cancel(&mut conn.timer);
         self.charged -= u64::from(conn.last_charged);
         conn.rcv.release(&mut env.rcv());
+        conn.snd.release(env);
+        conn.fast_open = None;
+        conn.end_opening(env);
         tell_closed(env, conn.closed);
+        env.conns.give(conn);
         if self.conns.is_empty() && self.conns.capacity() > 64 {
             self.conns = Slab::new();
         }

@@ -182,9 +182,12 @@ impl Tcp {
             env.mib.inc(Counter::TcpExtListenDrops);
             return Err(DropReason::NoRoute.into());
         };
-        if let Some(isn) = isn {
-            request.iss = isn;
-        }
+        request.iss = match isn {
+            Some(isn) => isn,
+            // The cookie is yet to come.
+            None if want_cookie => request.iss,
+            None => isn::isn(env, request.tuple.local(), request.tuple.remote()),
+        };
         let from = if isn.is_some() { State::TimeWait } else { State::Listen };
         trace_move(env, &request.tuple, from, State::SynRcvd, Trigger::RcvSyn);
         if want_cookie {
@@ -501,7 +504,7 @@ impl Asked {
     }
 }
 
-/// A request for a SYN, and the MSS to announce; `None` without a way back.
+/// A request for a SYN, and the MSS to announce; `None` without a way back. Its ISS is the caller's to choose.
 pub(super) fn make_request(
     env: &mut Env,
     listener: &Listener,
@@ -534,7 +537,7 @@ pub(super) fn make_request(
         own_scale: window.scale.bits(),
         irs: segment.seq,
         rcv_nxt: segment.seq + 1,
-        iss: isn::isn(env, local, remote),
+        iss: SeqNum(0),
         mss: super::peer_mss(asked.mss, tuple.remote_ip, opts.maxseg),
         window: window.rcv_wnd,
         sack_ok: asked.sack && env.sysctl.tcp_sack != 0,

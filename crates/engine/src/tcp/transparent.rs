@@ -8,7 +8,7 @@ use super::conn::Reject;
 use super::demux::Object;
 use super::passive::{Asked, make_request};
 use super::segment::Segment;
-use super::{Tcp, trace_move};
+use super::{Tcp, isn, trace_move};
 use crate::drop::DropReason;
 use crate::env::Env;
 use crate::event::{Event, Incoming, OpenId, SocketId};
@@ -47,6 +47,7 @@ impl Tcp {
         };
         request.held = true;
         let tuple = request.tuple;
+        request.iss = isn::isn(env, tuple.local(), tuple.remote());
         trace_move(env, &tuple, State::Listen, State::SynRcvd, Trigger::RcvSyn);
         let slot = self.requests.insert(request) as u32;
         self.held += 1;

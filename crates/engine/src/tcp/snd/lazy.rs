@@ -27,6 +27,11 @@ impl<T> Lazy<T> {
         self.0 = None;
     }
 
+    /// It is blank.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Takes the value out, which leaves it blank.
     pub(crate) fn take(&mut self) -> Option<Box<T>> {
         self.0.take()

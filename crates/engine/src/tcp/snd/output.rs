@@ -416,13 +416,30 @@ impl Sender {
     /// With everything acknowledged and nothing to send, the queue's memory goes.
     pub(super) fn settle(&mut self, env: &mut Env) {
         if self.queue.is_empty() && self.queue.departures.is_empty() {
-            if let Some(queue) = self.queue.take() {
-                env.queues.give(queue);
-            }
+            self.release_queue(env);
             if self.state <= CaState::Disorder {
                 self.board.release();
             }
         }
+    }
+
+    fn release_queue(&mut self, env: &mut Env) {
+        if let Some(mut queue) = self.queue.take()
+            && queue.reset()
+        {
+            env.queues.give(queue);
+        }
+    }
+
+    /// The connection is over: its memory goes.
+    pub(crate) fn release(&mut self, env: &mut Env) {
+        if !self.queue.is_blank() {
+            self.queue.clear(&mut env.pool);
+            self.release_queue(env);
+        }
+        self.board.release();
+        self.troubles.release();
+        self.mtu = None;
     }
 
     /// Copies the payload of a [`TxSegment`] into `out`, which is as long as that.

@@ -10,7 +10,6 @@ use super::lazy::Blank;
 use super::write::RECORD_COST;
 use crate::Instant;
 use crate::buf::{ByteQueue, Pool};
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use estab_proto::{SeqNum, TcpFlags};
@@ -168,31 +167,6 @@ impl Blank for SendQueue {
     }
 }
 
-/// Queues that nobody needs at the moment, with the room they had for records: a connection that sends again takes one.
-#[derive(Clone, Default)]
-#[allow(clippy::vec_box)] // They move from box to box.
-pub(crate) struct Spare(Vec<Box<SendQueue>>);
-
-impl Spare {
-    /// How many are kept.
-    const KEEP: usize = 256;
-    /// Records a kept one may have room for.
-    const RECORDS: usize = 64;
-
-    pub(super) fn take(&mut self) -> Option<Box<SendQueue>> {
-        self.0.pop()
-    }
-
-    /// `queue` is empty.
-    pub(super) fn give(&mut self, mut queue: Box<SendQueue>) {
-        if self.0.len() < Spare::KEEP && queue.arena.capacity() <= Spare::RECORDS {
-            queue.arena.clear();
-            (queue.free, queue.oldest, queue.newest) = (0, 0, 0);
-            self.0.push(queue);
-        }
-    }
-}
-
 /// A transmission that was decided on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Departure {
@@ -215,6 +189,9 @@ pub(crate) enum Kind {
 }
 
 impl SendQueue {
+    /// Records a queue kept for later may have room for.
+    const SPARE_RECORDS: usize = 64;
+
     const fn new() -> SendQueue {
         SendQueue {
             bytes: ByteQueue::new(),
@@ -227,6 +204,21 @@ impl SendQueue {
             departures: VecDeque::new(),
             waiting: 0,
         }
+    }
+
+    /// An empty queue's beginnings again, with the room it had for records; false if that is much.
+    pub(super) fn reset(&mut self) -> bool {
+        self.arena.clear();
+        (self.free, self.oldest, self.newest) = (0, 0, 0);
+        self.arena.capacity() <= SendQueue::SPARE_RECORDS
+    }
+
+    /// Forgets everything, whether it was sent or not.
+    pub(super) fn clear(&mut self, pool: &mut Pool) {
+        self.bytes.clear(pool);
+        self.order.clear();
+        self.departures.clear();
+        (self.sent, self.waiting) = (0, 0);
     }
 
     // --- the way out
