@@ -151,6 +151,10 @@ impl Ends for Ipstack {
     type Begun = SocketId;
 
     fn new(setup: Setup) -> Result<Ipstack> {
+        ensure!(
+            setup.mtu <= 1500,
+            "its window, not scaled, holds too few such packets: the stream stalls"
+        );
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let queue = || Queue::of_mtu(setup.mtu);
         let tun = Tun(Arc::new(Mutex::new(Queues {
