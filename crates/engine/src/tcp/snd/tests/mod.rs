@@ -2,6 +2,7 @@
 //! first byte is 1; segments print in packetdrill's notation, `again` behind those sent before.
 
 mod congestion;
+mod knobs;
 mod property;
 mod recovery;
 mod sending;
