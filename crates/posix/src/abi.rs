@@ -57,7 +57,7 @@ unsafe fn gather(fd: c_int, iov: *const iovec, count: usize, flags: c_int, to: T
 unsafe fn send_to(fd: c_int, data: &[u8], flags: c_int, (addr, len): Target) -> Result<usize> {
     if flags & libc::MSG_FASTOPEN == 0 {
         // A connected stream has no use for an address (Linux: `tcp_sendmsg_locked`).
-        if addr.is_null() || calls::now(|world| world.files.socket(fd))?.stream {
+        if addr.is_null() || calls::opened(fd)?.stream {
             return calls::send(fd, data, flags);
         }
         // SAFETY: passed on from the caller.
@@ -77,7 +77,7 @@ unsafe fn send_to(fd: c_int, data: &[u8], flags: c_int, (addr, len): Target) -> 
 
 /// The family in which a socket's addresses are told.
 fn domain_of(fd: c_int) -> c_int {
-    calls::now(|world| world.files.socket(fd)).map_or(libc::AF_INET, |socket| socket.domain)
+    calls::opened(fd).map_or(libc::AF_INET, |socket| socket.domain)
 }
 
 /// Starts this process's stack over a TUN that exists or that the caller may make, as `config` says: `tun=NAME
@@ -295,7 +295,7 @@ pub unsafe extern "C" fn estab_recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int
             None => msg.msg_namelen = 0,
         }
         msg.msg_flags = 0;
-        let wants_inq = calls::now(|world| world.files.socket(fd)).is_ok_and(|socket| socket.inq);
+        let wants_inq = calls::opened(fd).is_ok_and(|socket| socket.inq);
         msg.msg_controllen = if wants_inq {
             let left = calls::inq(fd)?;
             // SAFETY: the header's control buffer holds msg_controllen bytes.

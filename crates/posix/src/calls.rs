@@ -40,6 +40,11 @@ pub(crate) fn on<T>(fd: i32, call: impl FnOnce(&mut Sock<'_>) -> estab_engine::R
     })
 }
 
+/// The socket behind a descriptor. Only looks: nothing has to leave or wake for it.
+pub(crate) fn opened(fd: i32) -> Result<Socket> {
+    world::lock().as_ref().ok_or(Errno(libc::ENOTCONN))?.files.socket(fd)
+}
+
 /// What a call that waits waits for: its patience is SO_RCVTIMEO or SO_SNDTIMEO.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Patience {
@@ -213,18 +218,12 @@ pub(crate) fn accept(fd: i32, flags: i32) -> Result<(i32, SocketAddr, i32)> {
 
 /// getsockname(2): the address, and the family in which it is told.
 pub(crate) fn local(fd: i32) -> Result<(SocketAddr, i32)> {
-    Ok((
-        on(fd, |sock| sock.local_addr())?,
-        now(|world| world.files.socket(fd))?.domain,
-    ))
+    Ok((on(fd, |sock| sock.local_addr())?, opened(fd)?.domain))
 }
 
 /// getpeername(2): the address, and the family in which it is told.
 pub(crate) fn peer(fd: i32) -> Result<(SocketAddr, i32)> {
-    Ok((
-        on(fd, |sock| sock.peer_addr())?,
-        now(|world| world.files.socket(fd))?.domain,
-    ))
+    Ok((on(fd, |sock| sock.peer_addr())?, opened(fd)?.domain))
 }
 
 /// dup(2) was called: `copy` names what `fd` does.

@@ -172,7 +172,7 @@ pub(crate) fn set(fd: i32, level: i32, name: i32, value: &[u8]) -> Result<()> {
     if let Some(option) = integer(level, name, value) {
         return calls::set(fd, option?);
     }
-    calls::now(|world| world.files.socket(fd))?;
+    calls::opened(fd)?;
     match (level, name) {
         // They change nothing that this library's callers can see.
         (
@@ -214,7 +214,7 @@ pub(crate) fn get(fd: i32, level: i32, name: i32) -> Result<Vec<u8>> {
             return bytes(calls::on(fd, |sock| Ok(sock.take_error().map_or(0, |e| e.errno())))?);
         }
         (libc::SOL_SOCKET, libc::SO_TYPE) => {
-            let stream = calls::now(|world| world.files.socket(fd))?.stream;
+            let stream = calls::opened(fd)?.stream;
             return bytes(if stream { libc::SOCK_STREAM } else { libc::SOCK_DGRAM });
         }
         (libc::SOL_SOCKET, libc::SO_LINGER) => {
@@ -225,7 +225,7 @@ pub(crate) fn get(fd: i32, level: i32, name: i32) -> Result<Vec<u8>> {
             return Ok(words.iter().flat_map(|w| w.to_ne_bytes()).collect());
         }
         (libc::SOL_SOCKET, libc::SO_RCVTIMEO | libc::SO_SNDTIMEO) => {
-            let socket = calls::now(|world| world.files.socket(fd))?;
+            let socket = calls::opened(fd)?;
             let timeout = match name {
                 libc::SO_RCVTIMEO => socket.recv_timeout,
                 _ => socket.send_timeout,
@@ -234,9 +234,9 @@ pub(crate) fn get(fd: i32, level: i32, name: i32) -> Result<Vec<u8>> {
             let words = [timeout.as_secs() as i64, timeout.subsec_micros().into()];
             return Ok(words.iter().flat_map(|w| w.to_ne_bytes()).collect());
         }
-        (libc::SOL_SOCKET, libc::SO_DOMAIN) => return bytes(calls::now(|world| world.files.socket(fd))?.domain),
+        (libc::SOL_SOCKET, libc::SO_DOMAIN) => return bytes(calls::opened(fd)?.domain),
         (libc::SOL_SOCKET, libc::SO_PROTOCOL) => {
-            let stream = calls::now(|world| world.files.socket(fd))?.stream;
+            let stream = calls::opened(fd)?.stream;
             return bytes(if stream { libc::IPPROTO_TCP } else { libc::IPPROTO_UDP });
         }
         (libc::SOL_SOCKET, libc::SO_ACCEPTCONN) => {
