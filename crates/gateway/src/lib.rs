@@ -15,6 +15,7 @@ pub mod ns;
 mod open;
 mod ping;
 mod publish;
+mod queue;
 mod status;
 mod sys;
 mod table;
@@ -26,55 +27,18 @@ pub use config::{Config, Publish, PublishError, Transport};
 pub use dns::resolvers_of;
 pub use handle::GatewayHandle;
 pub use publish::BindError;
+pub use queue::Queue;
 
 use crate::core::{Core, Stats};
 use crate::limits::Limits;
 use crate::worker::{Clock, Inbox, Message, Parts, Worker};
-use estab_device::{Device, LinkType, Pcapng, Tap, Tun};
 use estab_engine::{Stack, TraceSink};
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// A queue of packets and the descriptor that tells when it has some.
-pub struct Queue {
-    device: Box<dyn Device + Send>,
-    fd: OwnedFd,
-}
-
-impl Queue {
-    /// A device and the descriptor to wait on.
-    pub fn new(device: impl Device + Send + 'static, fd: OwnedFd) -> Queue {
-        Queue {
-            device: Box::new(device),
-            fd,
-        }
-    }
-
-    /// The queues of a guest's TUN, with what passes through them recorded in `pcapng` if there is one.
-    ///
-    /// # Errors
-    /// Those of dup(2).
-    pub fn of_guest(tuns: Vec<Tun>, pcapng: Option<&Pcapng>) -> io::Result<Vec<Queue>> {
-        let interface = |pcapng: &Pcapng| {
-            tuns.first()
-                .map(|tun| pcapng.interface(tun.name(), LinkType::Raw, tun.mtu()))
-        };
-        let tap = pcapng.and_then(|pcapng| Some((pcapng.clone(), interface(pcapng)?)));
-        let queue = |tun: Tun| {
-            let fd = tun.as_fd().try_clone_to_owned()?;
-            Ok(match &tap {
-                Some((pcapng, interface)) => Queue::new(Tap::queue(tun, pcapng.clone(), *interface), fd),
-                None => Queue::new(tun, fd),
-            })
-        };
-        tuns.into_iter().map(queue).collect()
-    }
-}
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]

@@ -16,11 +16,7 @@ use crate::table::Token;
 use crate::tcp::{Conns, Remains};
 use crate::udp::Udp;
 use crate::{Queue, open};
-use estab_device::{Tx, TxCsum};
-use estab_engine::{
-    CsumTx, Event, Family, IfaceConfig, IfaceId, Instant, Kind, Medium, PAYLOAD_PARTS, RxCsum, RxMeta, SockOption,
-    Stack, Transmit,
-};
+use estab_engine::{Event, Family, IfaceConfig, IfaceId, Instant, Kind, Medium, RxMeta, SockOption, Stack};
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -114,7 +110,6 @@ pub(crate) struct Worker {
     dns: Dns,
     ping: Ping,
     rx: Box<[u8]>,
-    tx: Box<[u8]>,
     finish: Option<Finish>,
 }
 
@@ -179,7 +174,7 @@ impl Worker {
             .filter(|p| p.transport == Transport::Udp)
             .map(|p| p.guest)
             .collect();
-        let rx = vec![0; queue.device.recv_max()].into_boxed_slice();
+        let rx = queue.buffer();
         Ok(Worker {
             core,
             queue,
@@ -195,7 +190,6 @@ impl Worker {
             dns: Dns::new(),
             ping,
             rx,
-            tx: vec![0; 65536 + 64].into_boxed_slice(),
             finish: None,
         })
     }
@@ -267,16 +261,10 @@ impl Worker {
             }
             self.core.now = self.clock.now();
             let mut buf = std::mem::take(&mut self.rx);
-            let received = self.queue.device.recv(&mut buf);
-            if let Ok(Some(rx)) = received {
-                let csum = match rx.csum {
-                    estab_device::RxCsum::Unchecked => RxCsum::Unchecked,
-                    estab_device::RxCsum::Verified => RxCsum::Verified,
-                    estab_device::RxCsum::Partial { .. } => RxCsum::Partial,
-                };
-                let gso_size = rx.gso_size;
-                bytes += rx.len;
-                self.packet(&buf[..rx.len], RxMeta { csum, gso_size }, 0);
+            let received = self.queue.receive(&mut buf);
+            if let Ok(Some((len, meta))) = received {
+                bytes += len;
+                self.packet(&buf[..len], meta, 0);
             }
             self.rx = buf;
             match received {
@@ -324,23 +312,8 @@ impl Worker {
 
     /// Writes what the engine has to send.
     fn transmit(&mut self) {
-        loop {
-            let mut parts: [&[u8]; PAYLOAD_PARTS] = [&[]; PAYLOAD_PARTS];
-            let stack = &mut self.core.stack;
-            let Some((transmit, count)) = stack.poll_transmit_parts(self.core.now, &mut self.tx, &mut parts) else {
-                return;
-            };
-            let Transmit { len, gso, csum, .. } = transmit;
-            let csum = match csum {
-                CsumTx::Full => TxCsum::Full,
-                CsumTx::Partial { start, offset } => TxCsum::Partial { start, offset },
-            };
-            let tx = Tx { csum, gso_size: gso };
-            if let Err(err) = self.queue.device.send_parts(&self.tx[..len], &parts[..count], tx) {
-                Stats::add(&self.core.stats.lost, 1);
-                tracing::debug!("a packet of {len} bytes to the guest is lost: {err}");
-            }
-        }
+        let Core { stack, now, stats, .. } = &mut self.core;
+        self.queue.transmit(stack, *now, stats);
     }
 
     /// Tells who is concerned what the engine has to say.

@@ -121,7 +121,7 @@ fn carry(args: &Args) -> Result<ExitCode> {
         memory: estab_gateway::host_memory(),
         sysctls: Vec::new(),
     };
-    let queues = Queue::of_guest(std::mem::take(&mut guest.tuns), pcapng.as_ref()).context("cannot use the TUN")?;
+    let queues = Queue::of_tun(std::mem::take(&mut guest.tuns), pcapng.as_ref()).context("cannot use the TUN")?;
     let ladder = args
         .ladder
         .then(|| Arc::new(Mutex::new(Collector::new(Limits::default()))));

@@ -46,7 +46,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
         };
         rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).expect("less is allowed");
     }
-    let queues = Queue::of_guest(std::mem::take(&mut guest.tuns), None).expect("the TUN is there");
+    let queues = Queue::of_tun(std::mem::take(&mut guest.tuns), None).expect("the TUN is there");
     let gateway = match Gateway::start(config, queues, || None) {
         Ok(gateway) => gateway,
         Err(err) => {
