@@ -331,7 +331,7 @@ fn address(end: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, end as u8 + 1], 80))
 }
 
-/// Of all that diagnoses tell, but for counts that steer nothing. What they tell of times counts from `now`.
+/// Of all that diagnoses tell, but for what is counted and steers nothing. What they tell of times counts from `now`.
 fn digest(now: Instant, diags: &[SockDiag]) -> u64 {
     let mut hasher = DefaultHasher::new();
     now.nanos().hash(&mut hasher);
@@ -341,6 +341,20 @@ fn digest(now: Instant, diags: &[SockDiag]) -> u64 {
             segs_out: 0,
             data_segs_in: 0,
             data_segs_out: 0,
+            total_retrans: 0,
+            bytes_sent: 0,
+            bytes_retrans: 0,
+            delivered: 0,
+            delivery_rate: 0,
+            delivery_rate_app_limited: false,
+            dsack_dups: 0,
+            rcv_ooopack: 0,
+            busy_time: 0,
+            rwnd_limited: 0,
+            sndbuf_limited: 0,
+            total_rto: 0,
+            total_rto_recoveries: 0,
+            total_rto_time: 0,
             ..info
         });
         format!("{:?}", SockDiag { info, id: 0, ..*diag }).hash(&mut hasher);

@@ -2,7 +2,7 @@
 //! whatever order the applications write, read and close, no byte is lost or invented, nothing gets stuck, and both ends end.
 //!
 //! A state is two stacks with their applications, the packets on their way, and the faults that may still happen. Nothing
-//! takes time but waiting for a timer (and a millisecond, being late). Every choice is explored: which packet arrives, which is put aside (to arrive later than
+//! takes time but waiting for a timer (and a millisecond, a SYN that is late). Every choice is explored: which packet arrives, which is put aside (to arrive later than
 //! others, or never) or comes twice, which application acts next, and when an end gives up.
 //!
 //! CI explores one fault anywhere; `ESTAB_MODEL_FAULTS=2` (and more) goes further:
@@ -109,6 +109,15 @@ impl World {
             || self.ends.iter().any(|end| end.now.readable || end.now.next_step)
     }
 
+    /// An end whose moves alone are explored now; the other's come later and find the same (a persistent set, after
+    /// Godefroid). With no faults left and a packet on the way to it, nothing the other end does changes what this one
+    /// may do or what comes of it: packets join the end of a queue, and no time passes before this end has moved.
+    fn alone(&self) -> Option<usize> {
+        let late_syn = self.aside.iter().any(|(_, packet)| is_syn(packet));
+        let busy = |end: &usize| !self.wires[*end].is_empty();
+        [0, 1].into_iter().find(busy).filter(|_| self.faults == 0 && !late_syn)
+    }
+
     fn deadline(&self) -> Option<Instant> {
         self.ends.iter().filter_map(|end| end.now.deadline).min()
     }
@@ -197,7 +206,9 @@ impl Exchange {
             Action::Late(which) => {
                 let (to, packet) = world.aside.remove(which);
                 // Initial sequence numbers grow with time: a connection that took none would get its predecessor's.
-                world.pass(now + Duration::from_millis(1));
+                if is_syn(&packet) {
+                    world.pass(now + Duration::from_millis(1));
+                }
                 world.arrive(to, &packet);
             }
             Action::Step(end) => world.ends[end].step(now)?,
@@ -260,7 +271,9 @@ impl Model for Exchange {
         if world.wrong.is_some() {
             return;
         }
-        for end in [0, 1] {
+        let alone = world.alone();
+        let ends = || [0, 1].into_iter().filter(|end| alone.is_none_or(|alone| alone == *end));
+        for end in ends() {
             if !world.wires[end].is_empty() {
                 actions.push(Action::Deliver(end));
                 if world.faults > 0 {
@@ -274,8 +287,9 @@ impl Model for Exchange {
                 actions.push(Action::Read(end));
             }
         }
-        actions.extend((0..world.aside.len()).map(Action::Late));
-        if world.ends[0].is_open() {
+        let late = |which: &usize| ends().any(|end| end == world.aside[*which].0);
+        actions.extend((0..world.aside.len()).filter(late).map(Action::Late));
+        if alone != Some(1) && world.ends[0].is_open() {
             actions.extend(self.give_up.map(Action::GiveUp));
         }
         if world.deadline().is_some() && (world.faults > 0 || !world.moves()) {
@@ -304,6 +318,13 @@ impl Model for Exchange {
         let shown = self.shown.iter().map(|(name, seen)| Property::sometimes(name, *seen));
         always.into_iter().chain(shown).collect()
     }
+}
+
+/// A SYN without ACK.
+fn is_syn(packet: &[u8]) -> bool {
+    const SYN: u8 = 2;
+    const ACK: u8 = 16;
+    packet[33] & (SYN | ACK) == SYN
 }
 
 /// Explores all of `exchange`, and says how much that was.
