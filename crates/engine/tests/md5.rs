@@ -193,6 +193,17 @@ fn time_wait_signs_its_acks() {
     assert_eq!(s.host.states(s.now), []);
 }
 
+/// What no connection sends any more, or yet, has its timestamps first, as Linux's tcp_v4_send_ack writes it.
+#[test]
+fn timestamps_stand_before_a_signature_where_no_connection_sends() {
+    let (mut s, _) = guarded();
+    s.inject("S 0:0(0) win 65535 <mss 1460,TS val 100 ecr 0>");
+    s.expect("S. 0:0(0) ack 1");
+    // Out of the request's window.
+    s.inject(". 90001:90001(0) ack 1 win 65535 <nop,nop,TS val 101 ecr 1000>");
+    s.expect(". 1:1(0) ack 1 <nop,nop,TS val 1000 ecr 100,nop,nop,md5>");
+}
+
 #[test]
 fn resets_are_signed_where_a_key_is_found() {
     // A listener's.

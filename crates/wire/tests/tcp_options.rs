@@ -148,7 +148,7 @@ fn fast_open_in_both_its_forms() {
 }
 
 #[test]
-fn md5_is_read_and_written_first() {
+fn md5_is_read_and_written_first_or_last() {
     let options = Options {
         md5: Some([7; 16]),
         window_scale: Some(2),
@@ -158,6 +158,13 @@ fn md5_is_read_and_written_first() {
     assert_eq!(options.write(&mut buf), Some(24));
     assert_eq!(buf[..4], [1, 1, 19, 18]);
     assert_eq!(syn(&buf[..24]), options);
+    let options = Options {
+        timestamps: Some(Timestamps::default()),
+        md5_last: true,
+        ..options
+    };
+    assert_eq!(options.write(&mut buf), Some(36));
+    assert_eq!((&buf[..4], &buf[16..20]), (&[1, 1, 8, 10][..], &[1, 1, 19, 18][..]));
 }
 
 #[test]
@@ -230,6 +237,7 @@ fn options() -> impl Strategy<Value = Options> {
                 sack: sack.into_iter().collect(),
                 fast_open: fast_open.and_then(|(len, cookie, exp)| FastOpen::with_cookie(&cookie[..len], exp)),
                 md5,
+                ..Options::default()
             },
         )
 }

@@ -28,6 +28,8 @@ pub(crate) struct ReplyOptions {
     pub(crate) fast_open: Option<tcp::FastOpen>,
     /// One SACK block: a DSACK of a duplicate, or what came out of order.
     pub(crate) sack: Option<(SeqNum, SeqNum)>,
+    /// Where a signature stands: see [`tcp::Options::md5_last`].
+    pub(crate) md5_last: bool,
 }
 
 impl ReplyOptions {
@@ -40,6 +42,7 @@ impl ReplyOptions {
             timestamps: self.timestamps.map(|(val, ecr)| tcp::Timestamps { val, ecr }),
             fast_open: self.fast_open,
             sack: self.sack.iter().map(|(left, right)| (left.0, right.0)).collect(),
+            md5_last: self.md5_last,
             ..tcp::Options::default()
         }
     }

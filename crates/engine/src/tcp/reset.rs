@@ -125,6 +125,7 @@ pub(crate) fn ack_for_request(env: &mut Env, request: &Request, key: Option<&Key
         window: ScaledWindow::of(request.window, WindowScale::new(request.own_scale)).0,
         options: ReplyOptions {
             timestamps: ts,
+            md5_last: true,
             ..ReplyOptions::default()
         },
         ..Answer::default()
@@ -144,6 +145,7 @@ pub(crate) fn ack_for_timewait(env: &mut Env, tuple: &Tuple, iface: IfaceId, res
         window: ScaledWindow::of(rest.rcv_wnd, WindowScale::new(rest.rcv_scale)).0,
         options: ReplyOptions {
             timestamps: ts,
+            md5_last: true,
             ..ReplyOptions::default()
         },
         ..Answer::default()

@@ -18,7 +18,8 @@ pub const MAX_OPTIONS_LEN: usize = 40;
 /// Where the checksum stands in the header.
 pub const CHECKSUM_OFFSET: usize = 16;
 
-/// Where [`Header::write`] puts an MD5 signature: behind the header, two NOPs and the option's kind and length.
+/// Where [`Header::write`] puts an MD5 signature that is not [`md5_last`](Options::md5_last): behind the header, two NOPs
+/// and the option's kind and length.
 pub const MD5_OFFSET: usize = HEADER_LEN + 4;
 
 /// The flag bits, as they stand in the 13th and 14th byte.

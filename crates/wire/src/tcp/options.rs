@@ -151,6 +151,8 @@ pub struct Options {
     pub fast_open: Option<FastOpen>,
     /// MD5 signature.
     pub md5: Option<[u8; 16]>,
+    /// The signature stands behind the timestamps, as in what Linux's tcp_v4_send_ack writes, not before everything.
+    pub md5_last: bool,
 }
 
 impl Options {
@@ -233,7 +235,7 @@ impl Options {
     /// `None` when `buf` or a header's 40 bytes have no room for them.
     pub fn write(&self, buf: &mut [u8]) -> Option<usize> {
         let mut w = OptionWriter::new(buf);
-        if let Some(digest) = &self.md5 {
+        if let Some(digest) = self.md5.as_ref().filter(|_| !self.md5_last) {
             w.nops(2).md5(digest);
         }
         if let Some(mss) = self.mss {
@@ -257,6 +259,9 @@ impl Options {
         }
         if let Some(fast_open) = &self.fast_open {
             w.fast_open(fast_open).pad();
+        }
+        if let Some(digest) = self.md5.as_ref().filter(|_| self.md5_last) {
+            w.nops(2).md5(digest);
         }
         w.finish()
     }
