@@ -182,8 +182,11 @@ fn a_gap_is_acknowledged_at_once_and_so_is_its_end() {
 /// Linux: three duplicate ACKs at once, then one per 5 % of the round trip or `tcp_comp_sack_delay_ns`, and the timer's slack.
 #[test]
 fn duplicate_acks_are_merged_after_the_third() {
-    for (rtt_ms, delay_us) in [(10, 600), (100, 1100)] {
-        let mut host = Host::new();
+    for (rtt_ms, most_us, slack_us, delay_us) in [(10, 1000, 100, 600), (100, 1000, 100, 1100), (100, 2000, 0, 2000)] {
+        let mut host = Host::with(USUAL, |s| {
+            s.tcp_comp_sack_delay_ns = most_us * 1000;
+            s.tcp_comp_sack_slack_ns = slack_us * 1000;
+        });
         host.data(1, MSS);
         host.leave_quickack();
         host.rcv.rcv_rtt = rtt_ms * 8000;

@@ -101,3 +101,118 @@ fn tcp_rto_min_us_and_tcp_rto_max_ms_bound_the_timeout() {
     }
     assert_eq!(host.info().rto, 1_000_000);
 }
+
+#[test]
+fn tcp_mtu_probe_floor_is_where_a_black_hole_ends() {
+    let least = |floor| {
+        let mut host = Host::with(Given { mss: 1460, ..USUAL }, |env| {
+            quiet(env);
+            (env.sysctl.tcp_mtu_probing, env.sysctl.tcp_mtu_probe_floor) = (1, floor);
+        });
+        host.write(1460);
+        host.sent();
+        for _ in 0..10 {
+            host.next();
+            while host.poll().is_some() {}
+        }
+        host.snd.mss()
+    };
+    assert_eq!((least(48), least(300)), (48, 300));
+}
+
+/// A sender that searches between 1400 and 1460, and has just begun a probe of 1430 if it is to.
+fn searching(tune: impl FnOnce(&mut Env)) -> (Host, bool) {
+    let mut host = Host::with(Given { mss: 1460, ..USUAL }, |env| {
+        (env.sysctl.tcp_mtu_probing, env.sysctl.tcp_base_mss) = (2, 1400);
+        tune(env);
+    });
+    host.snd.cwnd.window = 20;
+    host.write(28_000);
+    let probes = host.sent()[0].contains("1:1431(1430)");
+    (host, probes)
+}
+
+#[test]
+fn tcp_probe_threshold_is_how_near_is_near_enough() {
+    assert!(searching(|env| env.sysctl.tcp_probe_threshold = 8).1);
+    assert!(!searching(|env| env.sysctl.tcp_probe_threshold = 61).1);
+}
+
+#[test]
+fn tcp_probe_interval_is_when_what_was_found_is_doubted() {
+    let again = |interval| {
+        let (mut host, _) = searching(|env| {
+            (env.sysctl.tcp_probe_threshold, env.sysctl.tcp_probe_interval) = (31, interval);
+        });
+        host.wait(100);
+        for segments in 1..=3 {
+            host.sack(1, &[(1431, 1431 + segments * 1400)]);
+        }
+        assert_eq!(
+            host.count(Counter::TcpExtTCPMTUPFail),
+            1,
+            "the probe is lost: 1429 at most"
+        );
+        let mut probed = false;
+        for _ in 0..4 {
+            host.wait(500);
+            let end = (host.snd.nxt() - ISS) as u32;
+            host.ack(end);
+            host.write(28_000);
+            host.snd.cwnd.window = 20;
+            probed |= host.sent().iter().any(|segment| segment.contains("(1430)"));
+        }
+        probed
+    };
+    assert!(again(1));
+    assert!(!again(600));
+}
+
+#[test]
+fn tcp_max_reordering_bounds_what_is_learned() {
+    let learned = |most| {
+        let mut host = Host::with(USUAL, |env| env.sysctl.tcp_max_reordering = most);
+        host.snd.cwnd.window = 20;
+        host.write(20_000);
+        host.sent();
+        host.wait(100);
+        host.sack(1, &[(15_001, 16_001)]);
+        host.sack(1, &[(1001, 2001), (15_001, 16_001)]);
+        host.info().reordering
+    };
+    assert_eq!((learned(300), learned(10)), (15, 10));
+}
+
+#[test]
+fn tcp_tso_win_divisor_says_which_part_of_the_window_is_worth_a_burst() {
+    let sent = |divisor| {
+        let mut host = Host::with(USUAL, |env| {
+            (env.sysctl.tcp_min_tso_segs, env.sysctl.tcp_tso_win_divisor) = (10, divisor);
+        });
+        host.write(40_000);
+        host.sent();
+        host.wait(100);
+        host.ack(1001);
+        host.sent();
+        // The next ACK is due at once: two segments may wait for its room.
+        host.ack(2001);
+        host.sent().len()
+    };
+    assert_eq!((sent(3), sent(10)), (0, 1));
+}
+
+#[test]
+fn tcp_min_rtt_wlen_is_how_long_the_least_round_trip_counts() {
+    let least = |seconds| {
+        let mut host = Host::with(USUAL, |env| env.sysctl.tcp_min_rtt_wlen = seconds);
+        for ms in [50, 200, 200, 200, 200, 200, 200, 200, 200] {
+            host.write(1000);
+            host.sent();
+            host.wait(ms);
+            let end = (host.snd.nxt() - ISS) as u32;
+            host.ack(end);
+        }
+        host.info().min_rtt
+    };
+    assert_eq!((least(300), least(1)), (50_000, 200_000));
+}
