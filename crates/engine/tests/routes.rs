@@ -106,6 +106,50 @@ fn a_device_that_has_room_again_gets_what_waited() {
     s.expect("P. 1:51(50) ack 1");
 }
 
+/// As measured on Linux 6.18: what bind(2) named outlives the connection, what was chosen does not.
+#[test]
+fn a_disconnected_socket_keeps_what_bind_named() {
+    for (bound, address, port) in [
+        (Some("0.0.0.0:5555"), false, true),
+        (Some("192.168.0.1:5556"), true, true),
+        (Some("192.168.0.1:0"), true, false),
+        (Some("0.0.0.0:0"), false, false),
+        (None, false, false),
+    ] {
+        for refused in [false, true] {
+            let mut s = Script::new();
+            let id = s.socket();
+            if let Some(bound) = bound {
+                s.sock(id).bind(bound.parse().unwrap()).unwrap();
+            }
+            let remote = s.remote;
+            s.sock(id).connect(remote).unwrap();
+            let first = s.sock(id).local_addr().unwrap();
+            s.local = first;
+            s.expect("S 0:0(0)");
+            if refused {
+                s.inject("R. 0:0(0) ack 1 win 0");
+                assert_eq!(s.sock(id).take_error(), Some(SockError::ECONNREFUSED));
+            } else {
+                s.sock(id).disconnect().unwrap();
+                let shown = s.sock(id).local_addr().unwrap();
+                assert_eq!(shown.ip() == first.ip(), address, "{bound:?}");
+            }
+            let other = s.socket();
+            let taken = s.sock(other).bind(first) == Err(SockError::EADDRINUSE);
+            assert_eq!(taken, port, "{bound:?}, refused {refused}");
+            s.sock(other).close();
+            s.sock(id).connect(remote).unwrap();
+            let second = s.sock(id).local_addr().unwrap();
+            assert_eq!(second.port() == first.port(), port, "{bound:?}, refused {refused}");
+            s.sock(id).close();
+            s.drain();
+            let other = s.socket();
+            assert_eq!(s.sock(other).bind(first), Ok(()), "nobody holds it any more");
+        }
+    }
+}
+
 #[test]
 fn a_disconnected_socket_resets_its_peer_and_opens_anew() {
     let mut s = Script::new();

@@ -87,6 +87,10 @@ pub(crate) struct Binding {
     pub(crate) port: u16,
     /// The port was asked for by bind(2) (or chosen by it), not by connect(2): connect leaves it to its owner.
     pub(crate) explicit: bool,
+    /// bind(2) named the port: it outlives connections (Linux: SOCK_BINDPORT_LOCK).
+    pub(crate) port_fixed: bool,
+    /// bind(2) named an address: the same (SOCK_BINDADDR_LOCK).
+    pub(crate) addr_fixed: bool,
     pub(crate) class: BindClass,
 }
 
@@ -106,6 +110,8 @@ impl PackedBinding {
     const EXPLICIT: u8 = 2;
     const REUSE_ADDR: u8 = 4;
     const REUSE_PORT: u8 = 8;
+    const PORT_FIXED: u8 = 16;
+    const ADDR_FIXED: u8 = 32;
 
     pub(crate) fn pack(binding: Option<&Binding>) -> PackedBinding {
         let bit = |on, bit| if on { bit } else { 0 };
@@ -114,6 +120,8 @@ impl PackedBinding {
                 | bit(b.explicit, Self::EXPLICIT)
                 | bit(b.class.reuse_addr, Self::REUSE_ADDR)
                 | bit(b.class.reuse_port, Self::REUSE_PORT)
+                | bit(b.port_fixed, Self::PORT_FIXED)
+                | bit(b.addr_fixed, Self::ADDR_FIXED)
         }))
     }
 
@@ -124,6 +132,8 @@ impl PackedBinding {
             addr: BindAddr::Ip(local.ip()),
             port: local.port(),
             explicit: has(Self::EXPLICIT),
+            port_fixed: has(Self::PORT_FIXED),
+            addr_fixed: has(Self::ADDR_FIXED),
             class: BindClass {
                 reuse_addr: has(Self::REUSE_ADDR),
                 reuse_port: has(Self::REUSE_PORT),

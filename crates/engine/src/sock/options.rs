@@ -246,6 +246,11 @@ impl SockOpts {
         }
     }
 
+    /// There are keys among them.
+    pub(crate) fn hold_secrets(&self) -> bool {
+        !self.keys.is_empty() || self.fastopen_keys.is_some()
+    }
+
     /// SO_LINGER.
     pub(crate) fn linger_time(&self) -> Option<Duration> {
         (self.linger != u32::MAX).then(|| Duration::from_millis(self.linger.into()))

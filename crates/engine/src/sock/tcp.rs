@@ -115,6 +115,8 @@ impl Stack {
                 addr: wildcard(family, false),
                 port: 0,
                 explicit: false,
+                port_fixed: false,
+                addr_fixed: false,
                 class: class(&idle.opts),
             },
             None => {
@@ -211,7 +213,10 @@ impl Stack {
         let index = self
             .tcp
             .connect(&mut self.env, family, idle.opts.clone(), idle.binding, remote, from)?;
-        if let Body::Idle(idle) = core::mem::replace(&mut slot.body, Body::Conn(index)) {
+        if let Body::Idle(mut idle) = core::mem::replace(&mut slot.body, Body::Conn(index)) {
+            if idle.opts.hold_secrets() {
+                idle.opts = Default::default();
+            }
             self.env.idles.give(idle);
         }
         let conn = &mut self.tcp.conns[index as usize];
@@ -220,7 +225,7 @@ impl Stack {
         Ok(Some(index))
     }
 
-    /// Back to a socket without connection, options and a bound port kept (Linux: `tcp_disconnect`).
+    /// Back to a socket without connection; options stay, and what bind(2) named (Linux: `tcp_disconnect`).
     fn tcp_disconnect(&mut self, id: SocketId) -> Result<()> {
         let slot = self.socks.get_mut(id).ok_or(SockError::EBADF)?;
         let Body::Conn(index) = slot.body else {
@@ -229,12 +234,33 @@ impl Stack {
         let Some(conn) = self.tcp.conns.get_mut(index as usize) else {
             return Err(SockError::EBADF);
         };
-        slot.body = Body::Idle(Box::new(Idle {
-            opts: conn.opts.clone(),
-            ..Idle::default()
-        }));
+        conn.sock = Some(id);
+        let (opts, was) = (conn.opts.clone(), conn.binding.unpack(conn.tuple.local()));
+        // Out of the tables, with nothing but its hold on the port.
+        self.tcp.settle(&mut self.env, index);
+        let conn = &mut self.tcp.conns[index as usize];
+        let held = core::mem::take(&mut conn.binding).unpack(conn.tuple.local());
         conn.sock = None;
         self.tcp.settle(&mut self.env, index);
+        let binds = &mut self.tcp.binds;
+        let binding = match (held, was) {
+            (Some(mut binding), _) => {
+                if !binding.addr_fixed {
+                    binds.release(&binding);
+                    binding.addr = wildcard(slot.family, opts.v6only);
+                    binds.hold(&binding);
+                }
+                Some(binding)
+            }
+            // The address stays, and another port will do.
+            (None, Some(was)) if was.addr_fixed => hold_port(&mut self.env, binds, &opts, was.addr, 0).ok(),
+            _ => None,
+        };
+        slot.body = Body::Idle(Box::new(Idle {
+            opts,
+            binding,
+            error: None,
+        }));
         Ok(())
     }
 
@@ -439,9 +465,13 @@ impl Stack {
         }
     }
 
-    /// A binding that listened and listens no more.
+    /// A binding that listened and listens no more; `None`: it is gone, as nobody had named its port.
     fn unlisten(&mut self, mut binding: Binding) -> Option<Binding> {
         if !binding.class.listen {
+            return None;
+        }
+        if !binding.port_fixed {
+            self.tcp.binds.release(&binding);
             return None;
         }
         let class = BindClass {
@@ -617,10 +647,10 @@ fn hold_port(
     binds: &mut super::bind::BindTable,
     opts: &SockOpts,
     addr: BindAddr,
-    port: u16,
+    asked: u16,
 ) -> Result<Binding> {
     let class = class(opts);
-    let port = match port {
+    let port = match asked {
         0 => {
             let [low, high] = env.sysctl.ip_local_port_range;
             let random = env.rng.u32();
@@ -639,6 +669,8 @@ fn hold_port(
         addr,
         port,
         explicit: true,
+        port_fixed: asked != 0,
+        addr_fixed: addr.ip().is_some(),
         class,
     };
     binds.hold(&binding);

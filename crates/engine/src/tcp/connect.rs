@@ -450,6 +450,8 @@ impl Tcp {
             addr: BindAddr::Ip(local),
             port: chosen.port,
             explicit: bound.is_some_and(|b| b.explicit),
+            port_fixed: bound.is_some_and(|b| b.port_fixed),
+            addr_fixed: bound.is_some_and(|b| b.addr_fixed),
             class: bound.map_or(
                 BindClass {
                     reuse_addr: opts.reuse_addr,

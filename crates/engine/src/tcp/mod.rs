@@ -357,11 +357,18 @@ impl Tcp {
             conn.snd.remember(&env.sysctl, env.metrics.entry(conn.tuple.remote_ip));
         }
         let Fate::TimeWait { fin_wait2, mut life } = fate else {
-            if let Some(binding) = binding {
-                self.binds.release(&binding);
+            match binding {
+                // A port that bind(2) named stays the socket's (Linux: `tcp_set_state`).
+                Some(binding) if binding.port_fixed && conn.sock.is_some() => conn.binding = bind,
+                Some(binding) => self.binds.release(&binding),
+                None => {}
             }
             return;
         };
+        if let Some(binding) = binding.filter(|b| b.port_fixed && conn.sock.is_some()) {
+            self.binds.hold(&binding);
+            conn.binding = bind;
+        }
         let entry = Rest {
             snd_nxt: conn.snd.nxt(),
             rcv_nxt: conn.rcv.rcv_nxt(),
@@ -410,11 +417,18 @@ impl Tcp {
             return;
         };
         env.timers.cancel(&mut conn.timer);
+        if let Some(binding) = core::mem::take(&mut conn.binding).unpack(conn.tuple.local()) {
+            self.binds.release(&binding);
+        }
         self.charged -= u64::from(conn.last_charged);
         conn.rcv.release(&mut env.rcv());
         conn.snd.release(env);
         conn.fast_open = None;
         conn.end_opening(env);
+        if conn.opts.hold_secrets() {
+            // The box waits for its next connection; the keys must not.
+            conn.opts = Default::default();
+        }
         tell_closed(env, conn.closed);
         env.conns.give(conn);
         if self.conns.is_empty() && self.conns.capacity() > 64 {

@@ -315,6 +315,8 @@ impl Tcp {
             addr: BindAddr::Ip(request.tuple.local_ip),
             port: request.tuple.local_port,
             explicit: listener.binding.explicit,
+            port_fixed: false,
+            addr_fixed: listener.binding.addr_fixed,
             class: BindClass {
                 listen: false,
                 ..listener.binding.class
