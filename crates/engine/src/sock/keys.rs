@@ -26,3 +26,32 @@ impl Stack {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::options::Md5Peer;
+    use crate::*;
+
+    /// Boxes that wait for their next connection or socket hold nobody's keys.
+    #[test]
+    fn keys_go_with_their_socket() {
+        let now = Instant::ZERO;
+        let config = Config {
+            seed: [1; 32],
+            memory: 1 << 30,
+            unix_time: 0,
+        };
+        let mut stack = Stack::new(now, config);
+        let peer = "127.0.0.1:9".parse().unwrap();
+        let id = stack.socket(Family::V4, Kind::Stream).unwrap();
+        let mut sock = stack.sock(now, id).unwrap();
+        sock.set_md5_key(Md5Peer::host("127.0.0.1".parse().unwrap()), b"secret")
+            .unwrap();
+        sock.connect(peer).unwrap();
+        sock.abort();
+        let conn = stack.env.conns.take().expect("the connection's box is kept");
+        assert!(conn.opts.keys.is_empty());
+        let idle = stack.env.idles.take().expect("the socket's box is kept");
+        assert!(idle.opts.keys.is_empty());
+    }
+}

@@ -20,6 +20,7 @@ use estab_proto::Counter;
 use estab_wire::ip::protocol;
 use estab_wire::tcp::{HEADER_LEN, MAX_OPTIONS_LEN, MD5_OFFSET, OptionIter, Options, kind};
 use md5::{Digest, Md5};
+use zeroize::Zeroize;
 
 /// Bytes of options that a signature takes.
 pub(crate) const OPTION_LEN: u32 = 20;
@@ -28,11 +29,17 @@ const MAX_KEY: usize = 80;
 /// What a key is charged (Linux on 64 bits: `struct tcp_md5sig_key`).
 const KEY_CHARGE: u32 = 136;
 
-/// A secret that two ends share.
+/// A secret that two ends share, wiped where it is no longer needed.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Key {
     len: u8,
     bytes: [u8; MAX_KEY],
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+    }
 }
 
 impl fmt::Debug for Key {
