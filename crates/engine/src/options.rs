@@ -88,6 +88,8 @@ pub enum SockOption {
     WindowClamp(u32),
     /// TCP_QUICKACK
     QuickAck(bool),
+    /// TCP_DELACK_MAX_US, in whole milliseconds: how long a delayed ACK may wait.
+    DelackMax(Duration),
     /// TCP_CONGESTION
     Congestion(CcName),
     /// TCP_USER_TIMEOUT; zero is off.

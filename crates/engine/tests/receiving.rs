@@ -4,6 +4,7 @@ mod common;
 
 use common::script::*;
 use estab_engine::*;
+use std::time::Duration;
 
 #[test]
 fn a_fin_behind_repeated_data_is_acknowledged_without_dsack() {
@@ -65,4 +66,39 @@ fn early_data_makes_the_buffer_grow_once_the_connection_was_accepted() {
     };
     assert_eq!(grown(false), 131_072);
     assert!(grown(true) > 131_072, "{}", grown(true));
+}
+
+#[test]
+fn an_ack_waits_for_a_reply_no_longer_than_a_listener_says() {
+    let mut s = Script::new();
+    let listener = s.listen(1);
+    s.sock(listener).set_option(SockOption::QuickAck(false)).unwrap();
+    for (us, taken) in [
+        (1000, false),
+        (1001, true),
+        (200_000, true),
+        (200_001, false),
+        (2000, true),
+    ] {
+        let set = s
+            .sock(listener)
+            .set_option(SockOption::DelackMax(Duration::from_micros(us)));
+        assert_eq!(set.is_ok(), taken, "{us} µs");
+    }
+    s.inject("S 0:0(0) win 60000 <mss 1460>");
+    s.expect("S. 0:0(0) ack 1");
+    s.inject(". 1:1(0) ack 1 win 60000");
+    let (id, _) = s.sock(listener).accept().unwrap();
+    let like = SockOption::DelackMax(Duration::ZERO);
+    assert_eq!(
+        s.sock(id).option(like),
+        Ok(SockOption::DelackMax(Duration::from_millis(2)))
+    );
+    s.inject("P. 1:101(100) ack 1 win 60000");
+    s.run_ms(1);
+    s.sock(id).send(b"reply", SendFlags::default()).unwrap();
+    s.expect("P. 1:6(5) ack 101");
+    s.inject("P. 101:201(100) ack 6 win 60000");
+    let at = s.ms();
+    s.expect_at(at + 2, ". 6:6(0) ack 201");
 }

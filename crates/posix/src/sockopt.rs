@@ -12,6 +12,7 @@ const TCP_FASTOPEN_CONNECT: i32 = 30;
 const TCP_FASTOPEN_KEY: i32 = 33;
 const TCP_FASTOPEN_NO_COOKIE: i32 = 34;
 const TCP_INQ: i32 = 36;
+const TCP_DELACK_MAX_US: i32 = 46;
 const SO_MAX_PACING_RATE: i32 = 47;
 const SO_MEMINFO: i32 = 55;
 const SO_ZEROCOPY: i32 = 60;
@@ -48,6 +49,7 @@ fn integer(level: i32, name: i32, v: i32) -> Option<Result<O>> {
         (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT) => Ok(O::DeferAccept(v.max(0) as u32)),
         (libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP) => positive(v).map(O::WindowClamp),
         (libc::IPPROTO_TCP, libc::TCP_QUICKACK) => Ok(O::QuickAck(on)),
+        (libc::IPPROTO_TCP, TCP_DELACK_MAX_US) => positive(v).map(|us| O::DelackMax(Duration::from_micros(us.into()))),
         (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) => {
             positive(v).map(|ms| O::UserTimeout(Duration::from_millis(ms.into())))
         }
@@ -79,6 +81,7 @@ fn as_integer(option: O) -> i32 {
         O::KeepIdle(d) | O::KeepIntvl(d) => secs(d),
         O::Linger2(n) => n,
         O::UserTimeout(d) => d.as_millis() as i32,
+        O::DelackMax(d) => d.as_micros() as i32,
         O::Congestion(_) | O::FastOpenKey(_) => 0,
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct SockOpts {
     pub(crate) syncnt: u8,
     /// TCP_DEFER_ACCEPT as a number of SYN-ACK timeouts.
     pub(crate) defer_accept: u8,
+    /// TCP_DELACK_MAX_US in milliseconds.
+    pub(crate) delack_max: u8,
     /// TCP_MAXSEG
     pub(crate) maxseg: u16,
     /// SO_LINGER in milliseconds; `u32::MAX` is off.
@@ -79,6 +81,7 @@ impl Default for SockOpts {
             keepcnt: 0,
             syncnt: 0,
             defer_accept: 0,
+            delack_max: 0,
             maxseg: 0,
             linger: u32::MAX,
             sndbuf: 0,
@@ -189,6 +192,11 @@ impl SockOpts {
             SockOption::DeferAccept(s) => self.defer_accept = secs_to_retrans(s, 120),
             SockOption::WindowClamp(n) => self.window_clamp = n,
             SockOption::QuickAck(on) => self.quickack = Some(on),
+            // Linux: from TCP_TIMEOUT_MIN, two ticks, to TCP_DELACK_MAX.
+            SockOption::DelackMax(d) => match d.as_micros().div_ceil(1000) {
+                ms @ 2..=200 => self.delack_max = ms as u8,
+                _ => return Err(SockError::EINVAL),
+            },
             SockOption::Congestion(name) => self.cc = Some(name),
             SockOption::UserTimeout(d) => {
                 self.user_timeout = u32::try_from(d.as_millis())
@@ -234,6 +242,7 @@ impl SockOpts {
             SockOption::DeferAccept(_) => SockOption::DeferAccept(retrans_to_secs(self.defer_accept, 120)),
             SockOption::WindowClamp(_) => SockOption::WindowClamp(self.window_clamp),
             SockOption::QuickAck(_) => SockOption::QuickAck(self.quickack.unwrap_or(true)),
+            SockOption::DelackMax(_) => SockOption::DelackMax(Duration::from_millis(self.delack_max.into())),
             SockOption::Congestion(_) => SockOption::Congestion(self.cc.unwrap_or_default()),
             SockOption::UserTimeout(_) => SockOption::UserTimeout(Duration::from_millis(self.user_timeout.into())),
             SockOption::NotsentLowat(_) => SockOption::NotsentLowat(self.notsent_lowat),
@@ -249,6 +258,14 @@ impl SockOpts {
     /// There are keys among them.
     pub(crate) fn hold_secrets(&self) -> bool {
         !self.keys.is_empty() || self.fastopen_keys.is_some()
+    }
+
+    /// How long a delayed ACK may wait (Linux: TCP_DELACK_MAX unless TCP_DELACK_MAX_US says less).
+    pub(crate) fn delack_max(&self) -> Duration {
+        Duration::from_millis(match self.delack_max {
+            0 => 200,
+            ms => ms.into(),
+        })
     }
 
     /// SO_LINGER.
@@ -273,6 +290,7 @@ impl SockOpts {
             SockOption::Congestion(name) if name == CcName::default() => {
                 SockOption::Congestion(sysctl.tcp_congestion_control)
             }
+            SockOption::DelackMax(Duration::ZERO) => SockOption::DelackMax(self.delack_max()),
             SockOption::MaxSeg(0) => SockOption::MaxSeg(536),
             SockOption::FastOpenKey(keys) if keys.primary.is_none() => SockOption::FastOpenKey(sysctl.tcp_fastopen_key),
             other => other,

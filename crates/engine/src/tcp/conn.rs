@@ -405,6 +405,7 @@ impl Conn {
         Path {
             srtt: self.snd.srtt(),
             rto: self.snd.rto(),
+            delack_max: self.opts.delack_max(),
         }
     }
 

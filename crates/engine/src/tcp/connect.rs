@@ -312,6 +312,9 @@ impl Conn {
         let mut setup = rcv_setup(irs, opening, &self.opts, buf, self.snd.mss());
         setup.ecn_ok = self.ecn_ok;
         self.rcv = Receiver::new(&mut env.rcv(), &setup);
+        if self.opts.quickack == Some(false) {
+            self.rcv.enter_pingpong(&env.sysctl);
+        }
     }
 
     fn syn_ack_arrives(&mut self, env: &mut Env, segment: &Segment<'_>, echo: Option<u32>) -> Result<(), Reject> {

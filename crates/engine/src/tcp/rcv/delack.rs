@@ -35,6 +35,8 @@ pub(crate) struct Path {
     pub(crate) srtt: Option<Duration>,
     /// The retransmission timeout.
     pub(crate) rto: Duration,
+    /// How long an ACK may be delayed (TCP_DELACK_MAX_US).
+    pub(crate) delack_max: Duration,
 }
 
 impl Receiver {
@@ -131,7 +133,8 @@ impl Receiver {
         }
         // Never as long as the peer's least RTO would be (Linux: `tcp_delack_max`).
         let rto_min_ms = cx.sysctl.tcp_rto_min_us / 1000;
-        ato = ato.min(DELACK_MAX).min(rto_min_ms.max(2) - 1);
+        let delack_max = path.delack_max.as_millis() as u32;
+        ato = ato.min(delack_max).min(rto_min_ms.max(2) - 1);
         let mut at = cx.now + Duration::from_millis(u64::from(ato));
         if self.pending & ACK_TIMER != 0 {
             if self.delack_at <= cx.now + Duration::from_millis(u64::from(ato / 4)) {

@@ -107,6 +107,7 @@ impl Host {
             path: Path {
                 srtt: None,
                 rto: Duration::from_millis(200),
+                delack_max: Duration::from_millis(200),
             },
             rcv,
             acks: Vec::new(),
