@@ -429,9 +429,14 @@ impl Sock<'_> {
     /// [`send`](Self::send) of up to `most` bytes that `fill` puts into the send buffer itself: it is given room in order, and
     /// returns how many bytes it put there. Bytes taken; 0 when the buffer is full or `fill` had none. (No copy: for readv
     /// from a host socket.)
-    pub fn send_with(&mut self, most: usize, fill: impl FnOnce(&mut [&mut [u8]]) -> usize) -> Result<usize> {
+    pub fn send_with(
+        &mut self,
+        most: usize,
+        flags: SendFlags,
+        fill: impl FnOnce(&mut [&mut [u8]]) -> usize,
+    ) -> Result<usize> {
         match self.stream {
-            true => self.stack.tcp_send_with(self.id, most, fill),
+            true => self.stack.tcp_send_with(self.id, most, flags, fill),
             false => Err(SockError::EOPNOTSUPP),
         }
     }

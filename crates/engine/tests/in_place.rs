@@ -21,7 +21,7 @@ fn what_is_put_and_left_in_place_arrives() {
     let (mut sent, mut in_place, mut got) = (0, 0, Vec::new());
     let mut buf = vec![0; 70_000];
     for _ in 0..40 {
-        let taken = pair.sock(A, a).send_with(50_000, |areas| {
+        let taken = pair.sock(A, a).send_with(50_000, SendFlags::default(), |areas| {
             let places = areas.iter_mut().flat_map(|area| area.iter_mut());
             places.enumerate().map(|(i, place)| *place = byte(sent + i)).count()
         });
@@ -58,11 +58,17 @@ fn a_full_buffer_takes_nothing_and_tells_of_room() {
     let (a, b, _) = pair.open();
     while pair
         .sock(A, a)
-        .send_with(100_000, |areas| areas.iter().map(|area| area.len()).sum())
+        .send_with(100_000, SendFlags::default(), |areas| {
+            areas.iter().map(|area| area.len()).sum()
+        })
         .unwrap()
         > 0
     {}
-    assert_eq!(pair.sock(A, a).send_with(1, |_| panic!("there is no room")), Ok(0));
+    assert_eq!(
+        pair.sock(A, a)
+            .send_with(1, SendFlags::default(), |_| panic!("there is no room")),
+        Ok(0)
+    );
     pair.hosts[A].events.clear();
     for _ in 0..20 {
         pair.run_ms(100);
@@ -72,5 +78,56 @@ fn a_full_buffer_takes_nothing_and_tells_of_room() {
         |event: &Event| matches!(event, Event::Ready(id, level) if *id == a && level.contains(Readiness::WRITABLE));
     assert!(pair.hosts[A].events.iter().any(told));
     pair.sock(A, a).shutdown(Shutdown::Write).unwrap();
-    assert_eq!(pair.sock(A, a).send_with(1, |_| 1), Err(SockError::EPIPE));
+    assert_eq!(
+        pair.sock(A, a).send_with(1, SendFlags::default(), |_| 1),
+        Err(SockError::EPIPE)
+    );
+}
+
+#[test]
+fn what_is_put_with_more_to_follow_leaves_with_the_fin() {
+    let mut pair = Pair::new();
+    let (a, b, _) = pair.open();
+    pair.hosts[A].take_trace();
+    let more = SendFlags {
+        more: true,
+        ..SendFlags::default()
+    };
+    assert_eq!(pair.sock(A, a).send_with(100, more, |_| 100), Ok(100));
+    pair.sock(A, a).shutdown(Shutdown::Write).unwrap();
+    pair.run_ms(15);
+    let sent = sent(&pair.hosts[A].take_trace());
+    let shapes: Vec<_> = sent.iter().map(|segment| segment.to_string()).collect();
+    assert_eq!(shapes.len(), 1, "{shapes:?}");
+    assert!(
+        shapes[0].starts_with("F. ") && shapes[0].contains("(100) ack"),
+        "{shapes:?}"
+    );
+    assert_eq!(pair.recv(B, b).map(|bytes| bytes.len()), Ok(100));
+    assert_eq!(pair.recv(B, b).map(|bytes| bytes.len()), Ok(0));
+}
+
+#[test]
+fn what_fills_the_buffer_leaves_whatever_is_to_follow() {
+    let mut pair = Pair::new();
+    let (a, b, _) = pair.open();
+    // Less than a segment.
+    pair.sock(A, a).set_option(SockOption::SndBuf(2304)).unwrap();
+    let more = SendFlags {
+        more: true,
+        ..SendFlags::default()
+    };
+    let mut taken = 0;
+    while pair.sock(A, a).readiness().contains(Readiness::WRITABLE) {
+        taken += pair
+            .sock(A, a)
+            .send_with(1000, more, |areas| areas.iter().map(|area| area.len()).sum())
+            .unwrap();
+    }
+    pair.run_ms(15);
+    let mut got = 0;
+    while let Ok(bytes) = pair.recv(B, b) {
+        got += bytes.len();
+    }
+    assert_eq!(got, taken);
 }

@@ -8,7 +8,7 @@ use crate::core::{Core, Owner, Stats};
 use crate::open::{Opening, Verdict};
 use crate::sys::{self, EDGE, EventFlags};
 use crate::table::{Key, Table, Token};
-use estab_engine::{Instant, OpenId, Readiness, Shutdown, SockError, SocketId};
+use estab_engine::{Instant, OpenId, Readiness, SendFlags, Shutdown, SockError, SocketId};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -460,9 +460,14 @@ impl Conn {
             if !sock.readiness().contains(Readiness::WRITABLE) {
                 break;
             }
+            // The FIN behind the last bytes goes with them.
+            let flags = SendFlags {
+                more: self.host_end && self.host_error.is_none(),
+                ..SendFlags::default()
+            };
             let mut asked = 0;
             let mut read = Err(Errno::AGAIN);
-            let sent = sock.send_with(self.appetite.bytes(), |areas| {
+            let sent = sock.send_with(self.appetite.bytes(), flags, |areas| {
                 asked = areas.iter().map(|area| area.len()).sum();
                 read = sys::read_into(&self.host, areas);
                 read.unwrap_or(0)

@@ -335,6 +335,7 @@ impl Stack {
         &mut self,
         id: SocketId,
         most: usize,
+        flags: SendFlags,
         fill: impl FnOnce(&mut [&mut [u8]]) -> usize,
     ) -> Result<usize> {
         let index = self.tcp_sender(id)?;
@@ -344,7 +345,7 @@ impl Stack {
             State::SynSent | State::SynRcvd => return Err(SockError::EAGAIN),
             _ => return Err(SockError::EPIPE),
         }
-        let taken = conn.snd.write_with(&mut self.env, most, SendFlags::default(), fill);
+        let taken = conn.snd.write_with(&mut self.env, most, flags, fill);
         self.tcp.settle(&mut self.env, index);
         Ok(taken)
     }

@@ -102,7 +102,10 @@ impl Sender {
             self.flags.no_space = true;
         }
         if taken > 0 {
-            self.push_written(env, flags, goal);
+            // What more there is can't follow before room is made (Linux: `tcp_sendmsg_locked` before it waits for some).
+            let stuck = full || data.is_none() && !self.has_space(env);
+            let more = flags.more && !stuck;
+            self.push_written(env, SendFlags { more, ..flags }, goal);
         }
         taken
     }
