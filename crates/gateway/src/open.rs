@@ -29,6 +29,8 @@ pub(crate) struct Opening {
 pub(crate) enum Verdict {
     /// The host connects.
     Connecting(OwnedFd),
+    /// It has connected.
+    Connected(OwnedFd),
     /// It failed, and the guest was told.
     Answered,
 }
@@ -47,15 +49,18 @@ pub(crate) fn incoming(core: &mut Core, conns: &mut Conns, pages: &mut Pages, in
         Dest::Outside(to) => (to, Vec::new()),
     };
     let mut opening = Opening { open, to, others };
-    if let Verdict::Connecting(host) = opening.connect(core) {
-        conns.opening(core, host, opening);
+    match opening.connect(core) {
+        Verdict::Connecting(host) => conns.opening(core, host, opening),
+        Verdict::Connected(host) => conns.opened(core, host, open),
+        Verdict::Answered => {}
     }
 }
 
 impl Opening {
     fn connect(&mut self, core: &mut Core) -> Verdict {
         match sys::tcp_connect(self.to) {
-            Ok(host) => Verdict::Connecting(host),
+            Ok((host, true)) => Verdict::Connected(host),
+            Ok((host, false)) => Verdict::Connecting(host),
             Err(err) => self.failed(core, err),
         }
     }

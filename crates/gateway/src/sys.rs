@@ -15,12 +15,10 @@ pub(crate) struct Poller {
     fd: OwnedFd,
 }
 
-/// Level-triggered reading; edge-triggered everything; one of several pollers wakes.
+/// Level-triggered reading; edge-triggered reading, and everything; one of several pollers wakes.
 pub(crate) const LEVEL: EventFlags = EventFlags::IN;
-pub(crate) const EDGE: EventFlags = EventFlags::IN
-    .union(EventFlags::OUT)
-    .union(EventFlags::RDHUP)
-    .union(EventFlags::ET);
+pub(crate) const EDGE_IN: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
+pub(crate) const EDGE: EventFlags = EDGE_IN.union(EventFlags::OUT);
 pub(crate) const SHARED: EventFlags = EventFlags::IN.union(EventFlags::EXCLUSIVE);
 
 impl Poller {
@@ -33,6 +31,11 @@ impl Poller {
     /// Closing the descriptor takes it out again.
     pub(crate) fn add(&self, fd: impl AsFd, flags: EventFlags, token: u64) -> Result<()> {
         epoll::add(&self.fd, fd, epoll::EventData::new_u64(token), flags)
+    }
+
+    /// Waits for other flags of a descriptor; those that are set already are told at once.
+    pub(crate) fn modify(&self, fd: impl AsFd, flags: EventFlags, token: u64) -> Result<()> {
+        epoll::modify(&self.fd, fd, epoll::EventData::new_u64(token), flags)
     }
 
     /// No longer waits for a descriptor that stays open.
@@ -93,12 +96,20 @@ fn family(of: SocketAddr) -> AddressFamily {
 
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
-/// A TCP connection begun; it is up, or has failed, when the socket becomes writable.
-pub(crate) fn tcp_connect(to: SocketAddr) -> Result<OwnedFd> {
+/// A TCP connection begun, and whether it is up; if not, it is up or has failed when the socket becomes writable.
+///
+/// A peer on this machine has answered before connect returns, but in the socket's backlog, which is looked at only on
+/// the way out: asked again, connect tells.
+pub(crate) fn tcp_connect(to: SocketAddr) -> Result<(OwnedFd, bool)> {
     let fd = rustix::net::socket_with(family(to), SocketType::STREAM, FLAGS, None)?;
     sockopt::set_tcp_nodelay(&fd, true)?;
-    match rustix::net::connect(&fd, &to) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(fd),
+    let mut outcome = rustix::net::connect(&fd, &to);
+    if outcome == Err(Errno::INPROGRESS) {
+        outcome = rustix::net::connect(&fd, &to);
+    }
+    match outcome {
+        Ok(()) => Ok((fd, true)),
+        Err(Errno::INPROGRESS | Errno::ALREADY) => Ok((fd, false)),
         Err(err) => Err(err),
     }
 }

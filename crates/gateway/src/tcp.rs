@@ -6,7 +6,7 @@
 
 use crate::core::{Core, Owner, Stats};
 use crate::open::{Opening, Verdict};
-use crate::sys::{self, EDGE, EventFlags};
+use crate::sys::{self, EDGE, EDGE_IN, EventFlags};
 use crate::table::{Key, Table, Token};
 use estab_engine::{Instant, OpenId, Readiness, SendFlags, Shutdown, SockError, SocketId};
 use rustix::io::Errno;
@@ -41,6 +41,8 @@ struct Conn {
     /// The host socket has not said EAGAIN since it was last readable, or writable.
     host_in: bool,
     host_out: bool,
+    /// The poller tells when the host socket is writable; few that are up fill it, and need to know.
+    host_out_watched: bool,
     /// An end or an error is behind what can be read: a short read isn't the last.
     host_end: bool,
     /// The guest's FIN has been handed to the host.
@@ -143,9 +145,22 @@ impl Conns {
             self.opens.resize(open.index() + 1, None);
         }
         self.opens[open.index()] = Some((open, key));
-        if self.watch(core, key).is_none() {
+        if self.watch(core, key, EDGE).is_none() {
             self.forget(core, key);
             core.stack.open_reset(core.now, open);
+        }
+    }
+
+    /// A connection whose host side is up: the guest gets its SYN-ACK.
+    pub(crate) fn opened(&mut self, core: &mut Core, host: OwnedFd, open: OpenId) {
+        let Ok(guest) = core.stack.open_accept(core.now, open) else {
+            return sys::reset(host);
+        };
+        let key = self.insert(core, host, Phase::Carrying(guest));
+        core.own(guest, Owner::Tcp(key));
+        Stats::add(&core.stats.connections, 1);
+        if self.watch_up(core, key).is_none() {
+            self.end(core, key, Next::ResetGuest);
         }
     }
 
@@ -153,7 +168,7 @@ impl Conns {
     pub(crate) fn dialing(&mut self, core: &mut Core, host: OwnedFd, guest: SocketId) {
         let key = self.insert(core, host, Phase::Dialing(guest));
         core.own(guest, Owner::Tcp(key));
-        if self.watch(core, key).is_none() {
+        if self.watch_up(core, key).is_none() {
             self.end(core, key, Next::ResetHost);
         }
     }
@@ -166,6 +181,7 @@ impl Conns {
             queued: false,
             host_in: false,
             host_out: false,
+            host_out_watched: true,
             host_end: false,
             up_done: false,
             down_done: false,
@@ -176,9 +192,17 @@ impl Conns {
         })
     }
 
-    fn watch(&mut self, core: &mut Core, key: Key) -> Option<()> {
+    fn watch(&mut self, core: &mut Core, key: Key, flags: EventFlags) -> Option<()> {
         let conn = self.table.get_mut(key)?;
-        core.watch(&conn.host, EDGE, Token::Tcp(key))
+        core.watch(&conn.host, flags, Token::Tcp(key))
+    }
+
+    /// Watches a host socket that is up, and so writable until a write has filled it.
+    fn watch_up(&mut self, core: &mut Core, key: Key) -> Option<()> {
+        let conn = self.table.get_mut(key)?;
+        conn.host_out = true;
+        conn.host_out_watched = false;
+        self.watch(core, key, EDGE_IN)
     }
 
     /// The host socket is ready for `flags`.
@@ -249,10 +273,14 @@ impl Conns {
             Some(err) => match opening.failed(core, err) {
                 Verdict::Connecting(host) => {
                     conn.host = host;
-                    if self.watch(core, key).is_none() {
+                    if self.watch(core, key, EDGE).is_none() {
                         self.forget(core, key);
                         core.stack.open_reset(core.now, open);
                     }
+                }
+                Verdict::Connected(host) => {
+                    self.forget(core, key);
+                    self.opened(core, host, open);
                 }
                 Verdict::Answered => drop(self.forget(core, key)),
             },
@@ -285,7 +313,7 @@ impl Conns {
         let Some(key) = self.ready.pop_front() else { return };
         let Some(conn) = self.table.get_mut(key) else { return };
         conn.queued = false;
-        match conn.advance(core) {
+        match conn.advance(core, key) {
             Next::Wait => {}
             Next::Again => self.enqueue(key),
             Next::Look => {
@@ -366,7 +394,7 @@ impl Conn {
         }
     }
 
-    fn advance(&mut self, core: &mut Core) -> Next {
+    fn advance(&mut self, core: &mut Core, key: Key) -> Next {
         let id = match self.phase {
             Phase::Opening(_) => return Next::Wait,
             Phase::Dialing(id) => match self.dialled(core, id) {
@@ -375,7 +403,7 @@ impl Conn {
             },
             Phase::Carrying(id) => id,
         };
-        let more_up = self.up(core, id);
+        let more_up = self.up(core, key, id);
         let more_down = self.down(core, id);
         self.next(core, id, more_up | more_down)
     }
@@ -400,7 +428,7 @@ impl Conn {
     }
 
     /// Guest to host. Whether there is more to carry at once.
-    fn up(&mut self, core: &mut Core, id: SocketId) -> bool {
+    fn up(&mut self, core: &mut Core, key: Key, id: SocketId) -> bool {
         let mut carried = 0;
         while !self.up_done && self.host_out && self.host_error.is_none() {
             if carried >= TURN {
@@ -422,7 +450,10 @@ impl Conn {
             if filled == 0 {
                 // The end of the stream; after a reset that a write has seen already, it is not one.
                 if matches!(self.guest_error, None | Some(SockError::EPIPE)) {
-                    let _ = rustix::net::shutdown(&self.host, rustix::net::Shutdown::Write);
+                    // After the host's own FIN the close that follows at once says the same.
+                    if !self.down_done || self.guest_error.is_some() {
+                        let _ = rustix::net::shutdown(&self.host, rustix::net::Shutdown::Write);
+                    }
                     self.up_done = true;
                 }
                 break;
@@ -434,15 +465,28 @@ impl Conn {
                     sock.consume(written);
                     carried += written;
                     Stats::add(&core.stats.bytes_out, written as u64);
-                    // A short write has armed the next EPOLLOUT as EAGAIN would have.
-                    self.host_out = written == len;
+                    if written < len {
+                        // It has armed the next EPOLLOUT as EAGAIN would have.
+                        self.host_full(core, key);
+                    }
                 }
-                Err(Errno::AGAIN) => self.host_out = false,
+                Err(Errno::AGAIN) => self.host_full(core, key),
                 Err(Errno::INTR) => {}
                 Err(err) => self.host_error = Some(err),
             }
         }
         false
+    }
+
+    /// The host socket takes no more until the poller tells.
+    fn host_full(&mut self, core: &mut Core, key: Key) {
+        self.host_out = false;
+        if !self.host_out_watched {
+            self.host_out_watched = true;
+            if let Err(err) = core.poller.modify(&self.host, EDGE, Token::Tcp(key).pack()) {
+                self.host_error = Some(err);
+            }
+        }
     }
 
     /// Host to guest. Whether there is more to carry at once.

@@ -26,6 +26,9 @@ use std::time::Duration;
 /// carried on.
 const PACKETS: usize = 64;
 const BYTES: usize = 512 * 1024;
+/// How long an ACK for the guest waits for bytes of the host to ride on: a server nearby has answered by then, and one far
+/// away is not worth holding back a guest whose next segment waits for it (Nagle).
+const ACK_WAIT: Duration = Duration::from_millis(2);
 /// How long the last bytes of a command that has ended may take to reach the host, when nothing moves, and at all.
 const DRAIN_STILL: Duration = Duration::from_secs(3);
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -329,6 +332,8 @@ impl Worker {
                 },
                 Event::Incoming(incoming) => {
                     open::incoming(&mut self.core, &mut self.conns, &mut self.pages, incoming);
+                    // The host's connect may have an outcome already.
+                    self.transmit();
                 }
                 Event::OpenGone(id) => self.conns.open_gone(&mut self.core, id),
                 Event::Closed(_) => {}
@@ -421,6 +426,14 @@ fn listen(core: &mut Core, at: Option<SocketAddr>, family: Family) -> estab_engi
         sock.set_option(SockOption::V6Only(true))?;
     }
     sock.set_option(SockOption::Transparent(true))?;
+    // What the host says passes on at once; an ACK waits a little for a reply of the host's to ride on.
+    for option in [
+        SockOption::NoDelay(true),
+        SockOption::QuickAck(false),
+        SockOption::DelackMax(ACK_WAIT),
+    ] {
+        sock.set_option(option)?;
+    }
     if let Some(at) = at {
         sock.bind(at)?;
     }
