@@ -1,6 +1,9 @@
 //! `estab gateway` from the command line: what a person sees of it.
 
-use std::process::{Command, Output};
+mod common;
+
+use std::io::BufRead;
+use std::process::{Command, Output, Stdio};
 
 fn gateway(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_estab"));
@@ -83,6 +86,69 @@ fn a_command_inside_sees_its_own_connection() {
 }
 
 #[test]
+fn a_shielded_port_shows_the_clients_connection_and_the_servers() {
+    common::in_own_network("a_shielded_port_shows_the_clients_connection_and_the_servers", || {
+        let serve =
+            "import socket; s = socket.create_server(('', 80)); print('ready', flush=True); s.accept()[0].recv(1)";
+        let mut gateway = Command::new(env!("CARGO_BIN_EXE_estab"))
+            .args([
+                "gateway",
+                "-4",
+                "-p",
+                "8080:80",
+                "--syn-proxy",
+                "--",
+                "python3",
+                "-c",
+                serve,
+            ])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("estab was built for this test");
+        let mut line = String::new();
+        let pipe = gateway.stdout.as_mut().expect("a pipe was asked for");
+        std::io::BufReader::new(pipe).read_line(&mut line).expect("text");
+        assert_eq!(line, "ready\n");
+        let look = |arguments: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_estab"));
+            let output = command
+                .args(arguments)
+                .env("ESTAB_PID", gateway.id().to_string())
+                .output();
+            let output = output.expect("estab was built for this test");
+            assert!(output.status.success(), "{arguments:?}: {}", err(&output));
+            out(&output)
+        };
+        look(&["sysctl", "-w", "net.ipv4.tcp_syncookies=2"]);
+        let client = std::net::TcpStream::connect("10.0.2.15:8080").expect("estab answers");
+        let port = client.local_addr().expect("it is connected").port();
+        let both = [
+            ["ESTAB".to_owned(), "10.0.2.15:8080".into(), format!("10.0.2.2:{port}")],
+            ["ESTAB".to_owned(), format!("10.0.2.2:{port}"), "10.0.2.15:80".into()],
+        ];
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        loop {
+            let shown = look(&["ss", "-tan"]);
+            let found = |words: &&[String; 3]| {
+                shown
+                    .lines()
+                    .any(|line| words.iter().all(|word| line.contains(word.as_str())))
+            };
+            if both.iter().filter(found).count() == 2 {
+                break;
+            }
+            assert!(std::time::Instant::now() < deadline, "{shown}");
+        }
+        assert!(look(&["states", "--json"]).contains("\"ESTABLISHED\":2"));
+        drop(client);
+        let output = gateway.wait_with_output().expect("it is ours");
+        assert!(output.status.success(), "{}", err(&output));
+        assert_eq!(err(&output), "estab gateway: published at 10.0.2.15:8080\n");
+    });
+}
+
+#[test]
 fn what_is_wrong_takes_one_line_and_has_a_status() {
     if !guests_work() {
         return;
@@ -90,13 +156,18 @@ fn what_is_wrong_takes_one_line_and_has_a_status() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let port = taken.local_addr().expect("it is bound").port();
     let publish = format!("{port}:80");
-    let cases: [(&[&str], i32, String); 4] = [
+    let cases: [(&[&str], i32, String); 5] = [
         (&["--", "/nonexistent/command"], 127, "not found".into()),
         (&["--mtu", "1000", "--", "true"], 125, "1280 to 65535".into()),
         (
             &["-p", &publish, "--", "true"],
             125,
             format!("127.0.0.1:{port}: the address is in use"),
+        ),
+        (
+            &["--syn-proxy", "--", "true"],
+            125,
+            "give at least one by -p PORT:GUEST".into(),
         ),
         (
             &["--pcap", "/nonexistent/file", "--", "true"],

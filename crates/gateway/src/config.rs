@@ -35,12 +35,21 @@ pub enum Transport {
 /// A port of the guest that is reachable on the host: `[ADDR:]PORT:GUEST[/udp]`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Publish {
-    /// Where the host listens.
-    pub host: SocketAddr,
+    /// The address on the host, if one was given.
+    pub address: Option<IpAddr>,
+    /// The port there.
+    pub port: u16,
     /// The guest's port.
     pub guest: u16,
     /// TCP or UDP.
     pub transport: Transport,
+}
+
+impl Publish {
+    /// Where the host listens: on its loopback unless an address was given.
+    pub fn host(&self) -> SocketAddr {
+        SocketAddr::new(self.address.unwrap_or(Ipv4Addr::LOCALHOST.into()), self.port)
+    }
 }
 
 /// Why a `-p` argument can't be read.
@@ -76,7 +85,7 @@ impl FromStr for Publish {
         };
         let (rest, guest) = ports.rsplit_once(':').ok_or(PublishError::Form)?;
         let (address, host) = match rest.rsplit_once(':') {
-            None => (IpAddr::V4(Ipv4Addr::LOCALHOST), rest),
+            None => (None, rest),
             Some((address, host)) => {
                 let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']'));
                 let bad = || PublishError::Address(address.into());
@@ -84,11 +93,12 @@ impl FromStr for Publish {
                     Some(v6) => v6.parse::<Ipv6Addr>().map(IpAddr::V6).map_err(|_| bad())?,
                     None => address.parse::<Ipv4Addr>().map(IpAddr::V4).map_err(|_| bad())?,
                 };
-                (parsed, host)
+                (Some(parsed), host)
             }
         };
         Ok(Publish {
-            host: SocketAddr::new(address, port(host)?),
+            address,
+            port: port(host)?,
             guest: port(guest)?,
             transport,
         })
@@ -101,7 +111,7 @@ mod tests {
 
     fn parse(text: &str) -> Result<(String, u16, Transport), PublishError> {
         text.parse::<Publish>()
-            .map(|p| (p.host.to_string(), p.guest, p.transport))
+            .map(|p| (p.host().to_string(), p.guest, p.transport))
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::hostaddr::AddrMap;
 use crate::limits::{Limit, Limits};
 use crate::sys::{EventFlags, Poller};
-use crate::table::{Deadlines, Key, Token};
+use crate::table::{BySocket, Deadlines, Key, Token};
 use estab_engine::{Instant, Sock, SocketId, Stack};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
@@ -16,6 +16,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Owner {
     Tcp(Key),
+    /// The server's end of a connection that the SYN proxy carries.
+    Link(Key),
     Page(Key),
     Udp,
     Echo,
@@ -32,8 +34,7 @@ pub(crate) struct Core {
     pub(crate) deadlines: Deadlines,
     pub(crate) limits: Arc<Limits>,
     pub(crate) stats: Arc<Stats>,
-    /// By `SocketId::index`.
-    owners: Vec<Option<(SocketId, Owner)>>,
+    owners: BySocket<Owner>,
 }
 
 impl Core {
@@ -53,29 +54,21 @@ impl Core {
             deadlines: Deadlines::default(),
             limits,
             stats,
-            owners: Vec::new(),
+            owners: BySocket::new(),
         })
     }
 
     pub(crate) fn own(&mut self, id: SocketId, owner: Owner) {
-        if self.owners.len() <= id.index() {
-            self.owners.resize(id.index() + 1, None);
-        }
-        self.owners[id.index()] = Some((id, owner));
+        self.owners.set(id, owner);
     }
 
     /// Whose `id` is; `None` once it has been let go.
     pub(crate) fn owner(&self, id: SocketId) -> Option<Owner> {
-        let (of, owner) = (*self.owners.get(id.index())?)?;
-        (of == id).then_some(owner)
+        self.owners.get(id)
     }
 
     pub(crate) fn disown(&mut self, id: SocketId) {
-        if let Some(slot) = self.owners.get_mut(id.index())
-            && slot.is_some_and(|(of, _)| of == id)
-        {
-            *slot = None;
-        }
+        self.owners.remove(id);
     }
 
     pub(crate) fn sock(&mut self, id: SocketId) -> estab_engine::Result<Sock<'_>> {

@@ -1,6 +1,6 @@
 //! A look inside a running gateway, from any thread.
 
-use crate::worker::{Inbox, Message};
+use crate::worker::{Inbox, Message, Side};
 use estab_engine::proto::SockDiag;
 use estab_engine::{Instant, Stack, SysctlError};
 use std::collections::BTreeMap;
@@ -25,41 +25,54 @@ impl GatewayHandle {
         self.inboxes.iter().for_each(f);
     }
 
-    /// Runs `question` on each worker's stack, in its thread; the answers in the workers' order, without those of
-    /// workers that have stopped.
+    /// Runs `question` on each worker's stack, in its thread, and on its SYN proxy's if there is one; the answers in the
+    /// workers' order, without those of workers that have stopped.
     pub fn ask<T: Send + 'static>(
         &self,
         question: impl Fn(&mut Stack, Instant) -> T + Clone + Send + 'static,
     ) -> Vec<T> {
-        let ask = |inbox: &Inbox| {
+        let answers = self.ask_each(question).into_iter();
+        answers.map(|(_, answer)| answer).collect()
+    }
+
+    fn ask_each<T: Send + 'static>(
+        &self,
+        question: impl Fn(&mut Stack, Instant) -> T + Clone + Send + 'static,
+    ) -> Vec<(Side, T)> {
+        let ask = |(side, inbox): (Side, &Inbox)| {
             let (answer, answers) = mpsc::sync_channel(1);
             let question = question.clone();
-            inbox.put(Message::Call(Box::new(move |stack, now| {
+            let call = move |stack: &mut Stack, now: Instant| {
                 // Who asked may have given up.
-                let _ = answer.send(question(stack, now));
-            })));
+                let _ = answer.send((side, question(stack, now)));
+            };
+            inbox.put(Message::Call(side, Box::new(call)));
             answers
         };
-        let pending: Vec<_> = self.inboxes.iter().map(ask).collect();
+        let sides = [Side::Guest, Side::Clients].into_iter();
+        let stacks = sides.flat_map(|side| self.inboxes.iter().map(move |inbox| (side, inbox)));
+        let pending: Vec<_> = stacks.map(ask).collect();
         pending
             .into_iter()
             .filter_map(|answers| answers.recv_timeout(PATIENCE).ok())
             .collect()
     }
 
-    /// Every socket, request, connection and TIME_WAIT of every worker; `id` has the worker's number in its top byte.
+    /// Every socket, request, connection and TIME_WAIT of every stack; `id` has the stack's number in its top byte.
     /// What each worker has alike, its listeners and unconnected sockets, stands there once.
     pub fn diag(&self) -> Vec<SockDiag> {
-        let all = self.ask(|stack, now| stack.diag(now).collect::<Vec<_>>());
-        let with_worker = |(worker, diags): (usize, Vec<SockDiag>)| {
-            let mine = move |diag: &SockDiag| worker == 0 || diag.remote.port() != 0;
-            let mark = move |diag: SockDiag| SockDiag {
-                id: diag.id | (worker as u64) << 56,
+        let mut last = None;
+        let mut all = Vec::new();
+        let stacks = self.ask_each(|stack, now| stack.diag(now).collect::<Vec<_>>());
+        for (number, (side, diags)) in stacks.into_iter().enumerate() {
+            let first = last.replace(side) != Some(side);
+            let shown = diags.into_iter().filter(|diag| first || diag.remote.port() != 0);
+            all.extend(shown.map(|diag| SockDiag {
+                id: diag.id | (number as u64) << 56,
                 ..diag
-            };
-            diags.into_iter().filter(mine).map(mark)
-        };
-        all.into_iter().enumerate().flat_map(with_worker).collect()
+            }));
+        }
+        all
     }
 
     /// Sets a sysctl of every worker's stack, or says why none takes it.

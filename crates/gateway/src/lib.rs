@@ -3,7 +3,7 @@
 //! [`ns::launch`] makes the namespace and its TUN; a [`Gateway`] serves the TUN's queues, one thread each
 //! (`worker`): the engine speaks TCP with the guest, and each connection is spliced to a socket of the host
 //! (`open`, `tcp`), each UDP flow likewise (`udp`). Names, pings and published ports are beside them (`dns`,
-//! `ping`, `publish`). A [`GatewayHandle`] looks inside from any thread.
+//! `ping`, `publish`), and what shields published ports from floods (`syn_proxy`). A [`GatewayHandle`] looks inside from any thread.
 
 mod config;
 mod core;
@@ -13,10 +13,12 @@ mod hostaddr;
 mod limits;
 pub mod ns;
 mod open;
+mod patience;
 mod ping;
 mod publish;
 mod queue;
 mod status;
+mod syn_proxy;
 mod sys;
 mod table;
 mod tcp;
@@ -28,9 +30,11 @@ pub use dns::resolvers_of;
 pub use handle::GatewayHandle;
 pub use publish::BindError;
 pub use queue::Queue;
+pub use syn_proxy::tun::{SynProxyError, SynProxyTun, open as open_syn_proxy};
 
 use crate::core::{Core, Stats};
 use crate::limits::Limits;
+use crate::syn_proxy::SynProxy;
 use crate::worker::{Clock, Inbox, Message, Parts, Worker};
 use estab_engine::{Stack, TraceSink};
 use std::fs::File;
@@ -61,24 +65,28 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Serves `queues`, each on a thread of its own. `trace` makes the sink of each stack's events.
+    /// Serves `queues`, each on a thread of its own. `clients` are the queues of the SYN proxy's TUN ([`open_syn_proxy`]), as many,
+    /// or none: published TCP ports are the host's own then. `trace` makes the sink of each stack's events.
     ///
     /// # Errors
     /// See [`StartError`]; nothing runs then.
     pub fn start(
         config: Config,
         queues: Vec<Queue>,
+        clients: Vec<Queue>,
         mut trace: impl FnMut() -> Option<Box<dyn TraceSink + Send>>,
     ) -> Result<Gateway, StartError> {
-        let ports = publish::bind(&config.publish)?;
+        let shielded = !clients.is_empty();
+        let of_host = |publish: &&Publish| publish.transport == Transport::Udp || !shielded;
+        let ports = publish::bind(config.publish.iter().filter(of_host))?;
         let inboxes: Arc<[Inbox]> = queues.iter().map(|_| Inbox::new()).collect::<io::Result<_>>()?;
         let stats: Vec<Arc<Stats>> = queues.iter().map(|_| Arc::default()).collect();
         let clock = Clock(std::time::Instant::now());
-        let memory = config.memory / queues.len().max(1) as u64;
+        let memory = config.memory / (queues.len() + clients.len()).max(1) as u64;
+        let endpoints = syn_proxy::endpoints(&config);
         let config = Arc::new(config);
         let limits = Arc::new(Limits::new());
-        let mut workers = Vec::new();
-        for (index, queue) in queues.into_iter().enumerate() {
+        let mut new_stack = || -> Result<Stack, StartError> {
             let mut stack = Stack::new(clock.now(), stack_config(memory)?);
             for (name, value) in &config.sysctls {
                 stack
@@ -86,8 +94,23 @@ impl Gateway {
                     .map_err(|err| StartError::Sysctl(name.clone(), err.to_string()))?;
             }
             stack.trace_to(trace());
-            let core = Core::new(stack, clock.now(), config.clone(), limits.clone(), stats[index].clone())
-                .map_err(io::Error::from)?;
+            Ok(stack)
+        };
+        let mut workers = Vec::new();
+        let mut clients = clients.into_iter();
+        for (index, queue) in queues.into_iter().enumerate() {
+            let core = Core::new(
+                new_stack()?,
+                clock.now(),
+                config.clone(),
+                limits.clone(),
+                stats[index].clone(),
+            )
+            .map_err(io::Error::from)?;
+            let syn_proxy = match clients.next() {
+                Some(queue) => Some(Box::new(SynProxy::new(new_stack()?, core.now, queue, &endpoints)?)),
+                None => None,
+            };
             let (inboxes, stats, ports) = (inboxes.clone(), stats.clone(), ports.clone());
             workers.push(Worker::new(
                 core,
@@ -98,6 +121,7 @@ impl Gateway {
                     inboxes,
                     stats,
                     ports,
+                    syn_proxy,
                 },
             )?);
         }

@@ -6,7 +6,7 @@ use crate::core::Core;
 use crate::sys::{self, SHARED};
 use crate::table::Token;
 use crate::tcp::Conns;
-use estab_engine::{Family, Kind, Result, SockOption, SocketId};
+use estab_engine::{Family, Kind, Result, SockError, SockOption, SocketId};
 use rustix::io::Errno;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -40,9 +40,9 @@ pub(crate) struct Port {
 }
 
 /// Binds every published port.
-pub(crate) fn bind(publish: &[Publish]) -> std::result::Result<Vec<Port>, BindError> {
+pub(crate) fn bind<'a>(publish: impl Iterator<Item = &'a Publish>) -> std::result::Result<Vec<Port>, BindError> {
     let bind = |publish: &Publish| {
-        let at = publish.host;
+        let at = publish.host();
         let socket = match publish.transport {
             Transport::Tcp => sys::tcp_listen(at),
             Transport::Udp => sys::udp_bind(at),
@@ -58,7 +58,7 @@ pub(crate) fn bind(publish: &[Publish]) -> std::result::Result<Vec<Port>, BindEr
             Err(err) => Err(BindError::Other(at, err.into())),
         }
     };
-    publish.iter().map(bind).collect()
+    publish.map(bind).collect()
 }
 
 /// The guest's address and the client's as the guest sees it, for a client of a published port.
@@ -84,12 +84,8 @@ pub(crate) fn accept(core: &mut Core, conns: &mut Conns, ports: &[Port], port: u
     };
     for _ in 0..TURN {
         match sys::tcp_accept(socket) {
-            Ok((host, Some(client))) => match dial(core, client, publish.guest) {
-                Some(Ok(guest)) => conns.dialing(core, host, guest),
-                Some(Err(err)) => {
-                    tracing::warn!("a client of {} refused: {err}", publish.host);
-                    sys::reset(host);
-                }
+            Ok((host, Some(client))) => match dial(core, client, publish.host(), publish.guest) {
+                Some(guest) => conns.dialing(core, host, guest),
                 None => sys::reset(host),
             },
             Ok((host, None)) => sys::reset(host),
@@ -97,22 +93,24 @@ pub(crate) fn accept(core: &mut Core, conns: &mut Conns, ports: &[Port], port: u
             // It gave up while it waited.
             Err(Errno::CONNABORTED | Errno::INTR) => {}
             Err(err) => {
-                core.limit(err, &format!("a client of {}", publish.host));
+                core.limit(err, &format!("a client of {}", publish.host()));
                 return;
             }
         }
     }
 }
 
-/// Opens the engine's connection to the guest.
-fn dial(core: &mut Core, client: SocketAddr, guest_port: u16) -> Option<Result<SocketId>> {
+/// Opens the engine's connection to the guest for a `client` of the port published at `at`. `None`: it can't be; where that
+/// is no matter of course, it was told.
+pub(crate) fn dial(core: &mut Core, client: SocketAddr, at: SocketAddr, guest_port: u16) -> Option<SocketId> {
     let (guest, seen) = ends(core, client, guest_port);
-    let guest = guest?;
+    let refused = |err: &SockError| tracing::warn!("a client of {at} refused: {err}");
+    dial_from(core, seen, guest?).inspect_err(refused).ok()
+}
+
+fn dial_from(core: &mut Core, seen: SocketAddr, guest: SocketAddr) -> Result<SocketId> {
     let family = if guest.is_ipv4() { Family::V4 } else { Family::V6 };
-    let id = match core.stack.socket(family, Kind::Stream) {
-        Ok(id) => id,
-        Err(err) => return Some(Err(err)),
-    };
+    let id = core.stack.socket(family, Kind::Stream)?;
     let connect = |core: &mut Core, from: SocketAddr| -> Result<()> {
         let mut sock = core.sock(id)?;
         sock.set_option(SockOption::Transparent(true))?;
@@ -126,7 +124,7 @@ fn dial(core: &mut Core, client: SocketAddr, guest_port: u16) -> Option<Result<S
     if let (Err(_), Ok(sock)) = (&result, core.sock(id)) {
         sock.abort();
     }
-    Some(result.map(|()| id))
+    result.map(|()| id)
 }
 
 /// Has a worker wait for clients of the published TCP ports.

@@ -1,6 +1,6 @@
 //! Tables whose keys go stale safely, the numbers that descriptors are waited for under, and deadlines.
 
-use estab_engine::Instant;
+use estab_engine::{Instant, SocketId};
 use slab::Slab;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -64,6 +64,39 @@ impl<T> Table<T> {
     }
 }
 
+/// What belongs to the sockets of a stack.
+pub(crate) struct BySocket<T> {
+    /// By `SocketId::index`.
+    slots: Vec<Option<(SocketId, T)>>,
+}
+
+impl<T: Copy> BySocket<T> {
+    pub(crate) fn new() -> Self {
+        Self { slots: Vec::new() }
+    }
+
+    pub(crate) fn set(&mut self, id: SocketId, value: T) {
+        if self.slots.len() <= id.index() {
+            self.slots.resize(id.index() + 1, None);
+        }
+        self.slots[id.index()] = Some((id, value));
+    }
+
+    /// `None` once it was removed.
+    pub(crate) fn get(&self, id: SocketId) -> Option<T> {
+        let (of, value) = (*self.slots.get(id.index())?)?;
+        (of == id).then_some(value)
+    }
+
+    pub(crate) fn remove(&mut self, id: SocketId) {
+        if let Some(slot) = self.slots.get_mut(id.index())
+            && slot.is_some_and(|(of, _)| of == id)
+        {
+            *slot = None;
+        }
+    }
+}
+
 /// Whom an event or a deadline is for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Token {
@@ -83,6 +116,10 @@ pub(crate) enum Token {
     TcpPort(u32),
     /// A published UDP port.
     UdpPort(u32),
+    /// The SYN proxy's queue.
+    Clients,
+    /// A connection that the SYN proxy carries.
+    Link(Key),
 }
 
 impl Token {
@@ -98,6 +135,8 @@ impl Token {
             Token::Ping(k) => key(5, k),
             Token::TcpPort(n) => 6 << 56 | u64::from(n),
             Token::UdpPort(n) => 7 << 56 | u64::from(n),
+            Token::Clients => 8 << 56,
+            Token::Link(k) => key(9, k),
         }
     }
 
@@ -115,7 +154,9 @@ impl Token {
             4 => Token::Dns(key),
             5 => Token::Ping(key),
             6 => Token::TcpPort(bits as u32),
-            _ => Token::UdpPort(bits as u32),
+            7 => Token::UdpPort(bits as u32),
+            8 => Token::Clients,
+            _ => Token::Link(key),
         }
     }
 }
@@ -174,6 +215,8 @@ mod tests {
             Token::Ping(key),
             Token::TcpPort(7),
             Token::UdpPort(9),
+            Token::Clients,
+            Token::Link(key),
         ];
         for token in all {
             assert_eq!(Token::unpack(token.pack()), token);

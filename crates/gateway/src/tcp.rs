@@ -6,24 +6,19 @@
 
 use crate::core::{Core, Owner, Stats};
 use crate::open::{Opening, Verdict};
+use crate::patience::Patience;
 use crate::sys::{self, EDGE, EDGE_IN, EventFlags};
 use crate::table::{Key, Table, Token};
-use estab_engine::{Instant, OpenId, Readiness, SendFlags, Shutdown, SockError, SocketId};
+use estab_engine::{OpenId, Readiness, SendFlags, Shutdown, SockError, SocketId};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 /// Bytes carried in one direction of a connection before the others have their turn.
 const TURN: usize = 256 * 1024;
 /// Pieces of the engine's queue handed to one writev.
 const PIECES: usize = 64;
-/// How long the bytes before a reset may take to arrive; then they are lost, as a reset may lose them.
-const RESET_WAIT: Duration = Duration::from_secs(3);
-/// How soon it is looked whether they did, at first; then half as often each time.
-const RESET_LOOK: Duration = Duration::from_micros(500);
-const RESET_LOOK_MAX: Duration = Duration::from_millis(100);
 
 pub(crate) struct Conns {
     table: Table<Conn>,
@@ -81,14 +76,6 @@ impl Default for Appetite {
     fn default() -> Self {
         Appetite(Self::LEAST)
     }
-}
-
-/// How long a reset waits for the bytes before it.
-#[derive(Clone, Copy)]
-struct Patience {
-    until: Instant,
-    look_at: Instant,
-    delay: Duration,
 }
 
 enum Phase {
@@ -317,16 +304,9 @@ impl Conns {
             Next::Wait => {}
             Next::Again => self.enqueue(key),
             Next::Look => {
-                let first = Patience {
-                    until: core.now + RESET_WAIT,
-                    look_at: core.now,
-                    delay: RESET_LOOK,
-                };
-                let patience = conn.reset.get_or_insert_with(|| Box::new(first));
-                if core.now >= patience.look_at {
-                    patience.look_at = core.now + patience.delay;
-                    core.wake_in(patience.delay, Token::Tcp(key));
-                    patience.delay = (patience.delay * 2).min(RESET_LOOK_MAX);
+                let patience = conn.reset.get_or_insert_with(|| Box::new(Patience::new(core.now)));
+                if let Some(delay) = patience.look(core.now) {
+                    core.wake_in(delay, Token::Tcp(key));
                 }
             }
             end => self.end(core, key, end),
@@ -562,7 +542,7 @@ impl Conn {
                 .sock(id)
                 .map_or(Some(SockError::EBADF), |mut sock| sock.take_error());
         }
-        let late = self.reset.as_ref().is_some_and(|patience| core.now >= patience.until);
+        let late = self.reset.as_ref().is_some_and(|patience| patience.ended(core.now));
         if self.guest_error.is_some() {
             // What the guest sent before its reset goes out first.
             let drained = self.host_error.is_some() || self.up_done || self.drained(core, id);

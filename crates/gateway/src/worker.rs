@@ -11,6 +11,7 @@ use crate::dns::Dns;
 use crate::ping::Ping;
 use crate::publish::{self, Port};
 use crate::status::Pages;
+use crate::syn_proxy::SynProxy;
 use crate::sys::{LEVEL, Waker};
 use crate::table::Token;
 use crate::tcp::{Conns, Remains};
@@ -35,6 +36,13 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// Silence after which a guest has nothing more to say.
 const DRAIN_QUIET: Duration = Duration::from_millis(30);
 
+/// Which of a worker's stacks: the guest's, or the one that the SYN proxy's clients speak with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Side {
+    Guest,
+    Clients,
+}
+
 /// Something to be done with a worker's stack.
 type Call = Box<dyn FnOnce(&mut Stack, Instant) + Send>;
 
@@ -47,7 +55,7 @@ pub(crate) enum Message {
         hops: usize,
     },
     /// A question from another thread.
-    Call(Call),
+    Call(Side, Call),
     /// The command has ended: carry what it has left behind and stop.
     Finish,
 }
@@ -112,6 +120,7 @@ pub(crate) struct Worker {
     udp: Udp,
     dns: Dns,
     ping: Ping,
+    syn_proxy: Option<Box<SynProxy>>,
     rx: Box<[u8]>,
     finish: Option<Finish>,
 }
@@ -133,6 +142,7 @@ pub(crate) struct Parts {
     pub(crate) inboxes: Arc<[Inbox]>,
     pub(crate) stats: Vec<Arc<Stats>>,
     pub(crate) ports: Vec<Port>,
+    pub(crate) syn_proxy: Option<Box<SynProxy>>,
 }
 
 impl Worker {
@@ -145,6 +155,7 @@ impl Worker {
             inboxes,
             stats,
             ports,
+            syn_proxy,
         } = parts;
         let refused = |err: estab_engine::SockError| std::io::Error::from_raw_os_error(err.errno());
         let iface = core.stack.add_iface(IfaceConfig {
@@ -172,6 +183,9 @@ impl Worker {
         publish::listen(&mut core, &ports);
         core.poller.add(&queue.fd, LEVEL, Token::Device.pack())?;
         core.poller.add(&inboxes[index].waker, LEVEL, Token::Inbox.pack())?;
+        if let Some(proxy) = &syn_proxy {
+            core.poller.add(&proxy.queue.fd, LEVEL, Token::Clients.pack())?;
+        }
         let udp_ports = ports.iter().map(|port| port.publish);
         let udp_ports = udp_ports
             .filter(|p| p.transport == Transport::Udp)
@@ -192,6 +206,7 @@ impl Worker {
             udp,
             dns: Dns::new(),
             ping,
+            syn_proxy,
             rx,
             finish: None,
         })
@@ -207,6 +222,9 @@ impl Worker {
             let wait = self.wait();
             if wait.is_none_or(|wait| wait > Duration::from_millis(100)) {
                 self.queue.device.flush();
+                if let Some(proxy) = &mut self.syn_proxy {
+                    proxy.queue.device.flush();
+                }
             }
             self.core.poller.wait(&mut ready, wait)?;
             self.core.now = self.clock.now();
@@ -221,10 +239,13 @@ impl Worker {
                     Token::Ping(key) => self.ping.host_event(&mut self.core, key, flags),
                     Token::TcpPort(n) => publish::accept(&mut self.core, &mut self.conns, &self.ports, n),
                     Token::UdpPort(n) => self.udp.port_event(&mut self.core, n),
+                    Token::Clients => self.with_syn_proxy(SynProxy::receive),
+                    Token::Link(_) => {}
                 }
             }
             self.deadlines();
             self.dispatch();
+            self.serve_clients();
             for _ in 0..self.conns.turns() {
                 self.conns.turn(&mut self.core);
                 self.transmit();
@@ -234,15 +255,35 @@ impl Worker {
             self.transmit();
             if self.finished(ready.is_empty()) {
                 self.conns.cut(&mut self.core);
+                self.with_syn_proxy(SynProxy::cut);
                 self.queue.device.flush();
                 return Ok(());
             }
         }
     }
 
+    fn with_syn_proxy(&mut self, act: impl FnOnce(&mut SynProxy, &mut Core)) {
+        if let Some(proxy) = &mut self.syn_proxy {
+            act(proxy, &mut self.core);
+        }
+    }
+
+    fn serve_clients(&mut self) {
+        self.with_syn_proxy(SynProxy::serve);
+        for _ in 0..self.syn_proxy.as_ref().map_or(0, |proxy| proxy.turns()) {
+            self.with_syn_proxy(SynProxy::turn);
+            self.transmit();
+        }
+    }
+
+    /// Whether connections wait for their turn.
+    fn pending(&self) -> bool {
+        self.conns.pending() || self.syn_proxy.as_ref().is_some_and(|proxy| proxy.pending())
+    }
+
     /// How long there is nothing to do unless something happens.
     fn wait(&self) -> Option<Duration> {
-        if self.conns.pending() {
+        if self.pending() {
             return Some(Duration::ZERO);
         }
         // Nothing has happened yet since the command ended: see what it left behind.
@@ -250,7 +291,13 @@ impl Worker {
             true => self.core.now + DRAIN_QUIET / 3,
             false => self.core.now,
         });
-        let next = [self.core.stack.poll_timeout(), self.core.deadlines.next(), quiet];
+        let clients = self.syn_proxy.as_ref().and_then(|proxy| proxy.stack.poll_timeout());
+        let next = [
+            self.core.stack.poll_timeout(),
+            self.core.deadlines.next(),
+            clients,
+            quiet,
+        ];
         next.into_iter().flatten().min().map(|at| at.since(self.clock.now()))
     }
 
@@ -325,6 +372,7 @@ impl Worker {
             match event {
                 Event::Ready(id, _) => match self.core.owner(id) {
                     Some(Owner::Tcp(key)) => self.conns.guest_event(key),
+                    Some(Owner::Link(key)) => self.with_syn_proxy(|proxy, _| proxy.server_event(key)),
                     Some(Owner::Page(key)) => self.pages.event(&mut self.core, key),
                     Some(Owner::Udp) => self.udp.guest_event(&mut self.core, &mut self.dns, id),
                     Some(Owner::Echo) => self.ping.guest_event(&mut self.core, id),
@@ -349,10 +397,11 @@ impl Worker {
         while let Some(token) = self.core.deadlines.pop(self.core.now) {
             match token {
                 Token::Tcp(key) => self.conns.guest_event(key),
+                Token::Link(key) => self.with_syn_proxy(|proxy, _| proxy.server_event(key)),
                 Token::Udp(key) => self.udp.deadline(&mut self.core, key),
                 Token::Dns(key) => self.dns.deadline(&mut self.core, &self.udp, key),
                 Token::Ping(key) => self.ping.deadline(&mut self.core, key),
-                Token::Device | Token::Inbox | Token::TcpPort(_) | Token::UdpPort(_) => {}
+                Token::Device | Token::Inbox | Token::TcpPort(_) | Token::UdpPort(_) | Token::Clients => {}
             }
         }
     }
@@ -361,7 +410,10 @@ impl Worker {
         for message in self.inboxes[self.index].take() {
             match message {
                 Message::Packet { packet, meta, hops } => self.packet(&packet, meta, hops),
-                Message::Call(call) => call(&mut self.core.stack, self.core.now),
+                Message::Call(Side::Guest, call) => call(&mut self.core.stack, self.core.now),
+                Message::Call(Side::Clients, call) => {
+                    self.with_syn_proxy(|proxy, core| call(&mut proxy.stack, core.now));
+                }
                 Message::Finish => {
                     let now = self.core.now;
                     self.finish = Some(Finish {
@@ -376,7 +428,15 @@ impl Worker {
 
     fn moved(&self) -> u64 {
         let stats = &self.core.stats;
-        Stats::get(&stats.bytes_out) + Stats::get(&stats.bytes_in) + Stats::get(&stats.connections)
+        let clients = self.syn_proxy.as_ref().map_or(0, |proxy| proxy.moved());
+        Stats::get(&stats.bytes_out) + Stats::get(&stats.bytes_in) + Stats::get(&stats.connections) + clients
+    }
+
+    fn remains(&mut self) -> Remains {
+        let of_clients = self.syn_proxy.as_mut().map(|proxy| proxy.remains(&mut self.core));
+        self.conns
+            .remains(&mut self.core)
+            .max(of_clients.unwrap_or(Remains::Nothing))
     }
 
     /// Whether the guest has nothing left to be carried, or had its time. `quiet`: nothing has just happened, so what
@@ -395,8 +455,8 @@ impl Worker {
             return true;
         }
         quiet
-            && !self.conns.pending()
-            && match self.conns.remains(&mut self.core) {
+            && !self.pending()
+            && match self.remains() {
                 Remains::Nothing => true,
                 Remains::Silence => still >= DRAIN_QUIET,
                 Remains::Bytes => false,

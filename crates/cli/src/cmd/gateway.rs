@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use estab_control::{About, Inspect};
-use estab_device::Pcapng;
+use estab_device::{Pcapng, Tun};
 use estab_engine::TraceSink;
 use estab_engine::proto::{SockDiag, TraceEvent};
 use estab_gateway::ns::{self, LaunchConfig, LaunchError};
@@ -24,6 +24,17 @@ pub(crate) struct Args {
     /// Publish a port of the guest on the host: `[ADDR:]PORT:GUEST[/udp]`; ADDR is 127.0.0.1 unless given
     #[arg(short, long, value_name = "[ADDR:]PORT:GUEST[/udp]")]
     publish: Vec<Publish>,
+    /// Answer published TCP ports by estab itself: its SYN cookies meet floods, and the command gets only connections whose
+    /// handshake is complete. Each port is at ADDR, an address of its own that is routed here, or at the guest's address.
+    /// Needs CAP_NET_ADMIN on the host, or a TUN that root has made and routed
+    #[arg(
+        long,
+        value_name = "TUN",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ""
+    )]
+    syn_proxy: Option<String>,
     /// Let host.estab reach what listens on the host's loopback
     #[arg(long)]
     host_loopback: bool,
@@ -33,7 +44,7 @@ pub(crate) struct Args {
     /// The MTU of the guest's interface, in bytes; 65520 unless given
     #[arg(long, value_name = "BYTES")]
     mtu: Option<u32>,
-    /// Record the guest's packets in a pcapng file
+    /// Record the guest's packets, and those of the SYN proxy's clients, in a pcapng file
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
     /// When the command has ended, draw each connection as a ladder, to standard error
@@ -122,6 +133,8 @@ fn carry(args: &Args) -> Result<ExitCode> {
         sysctls: Vec::new(),
     };
     let queues = Queue::of_tun(std::mem::take(&mut guest.tuns), pcapng.as_ref()).context("cannot use the TUN")?;
+    let clients = syn_proxy(args, &config, queues.len())?;
+    let clients = Queue::of_tun(clients, pcapng.as_ref()).context("cannot use the SYN proxy's TUN")?;
     let ladder = args
         .ladder
         .then(|| Arc::new(Mutex::new(Collector::new(Limits::default()))));
@@ -130,7 +143,7 @@ fn carry(args: &Args) -> Result<ExitCode> {
             .clone()
             .map(|collector| Box::new(Ladder(collector)) as Box<dyn TraceSink + Send>)
     };
-    let gateway = Gateway::start(config, queues, sink)?;
+    let gateway = Gateway::start(config, queues, clients, sink)?;
     let control = control(gateway.handle(), args);
 
     guest.start()?;
@@ -142,6 +155,24 @@ fn carry(args: &Args) -> Result<ExitCode> {
         anstream::eprint!("{}", estab_ladder::text::render_all(&collector));
     }
     Ok(ExitCode::from(ns::exit_code(status)))
+}
+
+/// The TUN that clients of published ports come by; without `--syn-proxy` they come to the host's sockets.
+fn syn_proxy(args: &Args, config: &Config, queues: usize) -> Result<Vec<Tun>> {
+    let Some(named) = &args.syn_proxy else {
+        return Ok(Vec::new());
+    };
+    let named = Some(named.as_str()).filter(|name| !name.is_empty());
+    let tun = estab_gateway::open_syn_proxy(config, named, queues)?;
+    for warning in &tun.warnings {
+        tracing::warn!("{warning}");
+    }
+    // Nobody can guess the guest's address.
+    if args.publish.iter().any(|publish| publish.address.is_none()) {
+        let published: Vec<String> = tun.published.iter().map(ToString::to_string).collect();
+        anstream::eprintln!("estab gateway: published at {}", published.join(" and "));
+    }
+    Ok(tun.queues)
 }
 
 fn capture(path: &PathBuf) -> Result<Pcapng> {

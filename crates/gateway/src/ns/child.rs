@@ -230,7 +230,7 @@ fn set_up(config: &LaunchConfig, warnings: &mut Vec<String>) -> Result<Vec<Tun>,
 }
 
 /// `key` with dots, as sysctl(8) takes it; an interface's name may hold dots itself, as in sysctl.conf with `/`.
-fn set_sysctl(key: &str, value: &str) -> io::Result<()> {
+pub(crate) fn set_sysctl(key: &str, value: &str) -> io::Result<()> {
     let path = if key.contains('/') {
         key.to_owned()
     } else {

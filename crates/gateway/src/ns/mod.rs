@@ -10,7 +10,9 @@ mod child;
 mod error;
 mod guest;
 mod mounts;
-mod netlink;
+pub(crate) mod netlink;
+
+pub(crate) use child::set_sysctl;
 
 pub use addr::{Subnet, pick_ipv4, pick_ipv6};
 pub use error::LaunchError;

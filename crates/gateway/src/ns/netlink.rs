@@ -1,4 +1,4 @@
-//! The guest's interface, addresses and routes, over one netlink socket (rtnetlink(7)).
+//! Interfaces, addresses and routes, over one netlink socket (rtnetlink(7)): the guest's, and the SYN proxy's on the host.
 
 use std::io;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
 use netlink_packet_core::{NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol};
+use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol};
 use netlink_packet_route::route::{RouteScope, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -49,7 +49,7 @@ pub(super) fn configure(config: &LaunchConfig, name: &str, warnings: &mut Vec<St
 }
 
 /// What a kernel says that was built or started without IPv6.
-fn no_ipv6(err: &io::Error) -> bool {
+pub(crate) fn no_ipv6(err: &io::Error) -> bool {
     matches!(
         err.raw_os_error(),
         Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT | libc::EACCES)
@@ -64,13 +64,17 @@ fn up(index: u32) -> LinkMessage {
     link
 }
 
-fn address(index: u32, ip: IpAddr, prefix: u8) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.family = if ip.is_ipv4() {
+fn family(ip: IpAddr) -> AddressFamily {
+    if ip.is_ipv4() {
         AddressFamily::Inet
     } else {
         AddressFamily::Inet6
-    };
+    }
+}
+
+fn address(index: u32, ip: IpAddr, prefix: u8) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family(ip);
     message.header.prefix_len = prefix;
     message.header.index = index;
     message
@@ -84,25 +88,46 @@ fn address(index: u32, ip: IpAddr, prefix: u8) -> AddressMessage {
     message
 }
 
+/// A route out of the interface `index`: the default one by way of `gateway`.
 fn default_route(index: u32, gateway: IpAddr) -> RouteMessage {
+    let mut message = route(index, gateway);
+    message.attributes.push(RouteAttribute::Gateway(gateway.into()));
+    message
+}
+
+/// The same, to one address that is on its link.
+fn host_route(index: u32, to: IpAddr) -> RouteMessage {
+    let mut message = route(index, to);
+    message.header.destination_prefix_length = whole(to);
+    if to.is_ipv4() {
+        message.header.scope = RouteScope::Link;
+    }
+    message.attributes.push(RouteAttribute::Destination(to.into()));
+    message
+}
+
+fn route(index: u32, of: IpAddr) -> RouteMessage {
     let mut message = RouteMessage::default();
-    message.header.address_family = if gateway.is_ipv4() {
-        AddressFamily::Inet
-    } else {
-        AddressFamily::Inet6
-    };
+    message.header.address_family = family(of);
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     message.header.protocol = RouteProtocol::Boot;
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Unicast;
-    let gateway = match gateway {
-        IpAddr::V4(ip) => RouteAddress::Inet(ip),
-        IpAddr::V6(ip) => RouteAddress::Inet6(ip),
-    };
+    message.attributes.push(RouteAttribute::Oif(index));
     message
-        .attributes
-        .extend([RouteAttribute::Gateway(gateway), RouteAttribute::Oif(index)]);
-    message
+}
+
+/// The prefix length of one address.
+fn whole(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 32 } else { 128 }
+}
+
+/// Where the kernel would send a packet (`ip route get`).
+pub(crate) struct Way {
+    /// The address is one of this machine's own, or of many.
+    pub(crate) ends_here: bool,
+    /// The interface it leaves by.
+    pub(crate) interface: Option<u32>,
 }
 
 /// A request that makes or changes something.
@@ -118,20 +143,70 @@ impl From<LinkMessage> for Request {
     }
 }
 
-struct Netlink {
+pub(crate) struct Netlink {
     socket: OwnedFd,
     sequence: u32,
 }
 
 impl Netlink {
-    fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let family = rustix::net::AddressFamily::NETLINK;
         let socket = rustix::net::socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
         Ok(Self { socket, sequence: 0 })
     }
 
-    fn index(&self, name: &str) -> io::Result<u32> {
+    pub(crate) fn index(&self, name: &str) -> io::Result<u32> {
         Ok(rustix::net::netdevice::name_to_index(&self.socket, name)?)
+    }
+
+    /// An interface's MTU, bytes.
+    pub(crate) fn mtu(&mut self, index: u32) -> io::Result<u32> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        let RouteNetlinkMessage::NewLink(link) = self.get(RouteNetlinkMessage::GetLink(link))? else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let mtu = link.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::Mtu(mtu) => Some(*mtu),
+            _ => None,
+        });
+        mtu.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Where packets to `ip` go; an error where none can.
+    pub(crate) fn way_to(&mut self, ip: IpAddr) -> io::Result<Way> {
+        let mut question = RouteMessage::default();
+        question.header.address_family = family(ip);
+        question.header.destination_prefix_length = whole(ip);
+        question.attributes.push(RouteAttribute::Destination(ip.into()));
+        let RouteNetlinkMessage::NewRoute(route) = self.get(RouteNetlinkMessage::GetRoute(question))? else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let interface = route.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => Some(*index),
+            _ => None,
+        });
+        Ok(Way {
+            ends_here: route.header.kind != RouteType::Unicast,
+            interface,
+        })
+    }
+
+    /// Brings an interface up.
+    pub(crate) fn bring_up(&mut self, index: u32) -> io::Result<()> {
+        let mut link = up(index);
+        link.attributes.push(LinkAttribute::TxQueueLen(TX_QUEUE));
+        self.ask(link)
+    }
+
+    /// Gives an interface an address of a network with nobody else in it.
+    pub(crate) fn add_address(&mut self, index: u32, ip: IpAddr) -> io::Result<()> {
+        self.ask(Request::Address(address(index, ip, whole(ip))))
+    }
+
+    /// Leads one address to an interface.
+    pub(crate) fn add_host_route(&mut self, index: u32, to: IpAddr) -> io::Result<()> {
+        self.ask(Request::Route(host_route(index, to)))
     }
 
     /// An address and the default route of its family.
@@ -144,21 +219,32 @@ impl Netlink {
 
     /// Sends one request and waits for its acknowledgement.
     fn ask(&mut self, request: impl Into<Request>) -> io::Result<()> {
-        self.sequence += 1;
-        let mut header = NetlinkHeader::default();
-        header.sequence_number = self.sequence;
-        header.flags = NLM_F_REQUEST | NLM_F_ACK;
+        let mut flags = NLM_F_ACK;
         let message = match request.into() {
             Request::Link(link) => RouteNetlinkMessage::SetLink(link),
             Request::Address(address) => {
-                header.flags |= NLM_F_CREATE | NLM_F_EXCL;
+                flags |= NLM_F_CREATE | NLM_F_EXCL;
                 RouteNetlinkMessage::NewAddress(address)
             }
             Request::Route(route) => {
-                header.flags |= NLM_F_CREATE | NLM_F_EXCL;
+                flags |= NLM_F_CREATE | NLM_F_EXCL;
                 RouteNetlinkMessage::NewRoute(route)
             }
         };
+        self.exchange(message, flags).map(drop)
+    }
+
+    /// Sends one question and waits for its answer.
+    fn get(&mut self, question: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessage> {
+        let answer = self.exchange(question, 0)?;
+        answer.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    fn exchange(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Option<RouteNetlinkMessage>> {
+        self.sequence += 1;
+        let mut header = NetlinkHeader::default();
+        header.sequence_number = self.sequence;
+        header.flags = NLM_F_REQUEST | flags;
         let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
         packet.finalize();
         let mut bytes = vec![0; packet.buffer_len()];
@@ -170,8 +256,9 @@ impl Netlink {
         let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes[..len])
             .map_err(|err| io::Error::new(io::ErrorKind::InvalidData, err))?;
         match answer.payload {
+            NetlinkPayload::InnerMessage(answer) => Ok(Some(answer)),
             NetlinkPayload::Error(error) => match error.code {
-                None => Ok(()),
+                None => Ok(None),
                 Some(code) => Err(io::Error::from_raw_os_error(code.get().abs())),
             },
             _ => Err(io::ErrorKind::InvalidData.into()),

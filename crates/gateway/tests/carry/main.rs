@@ -7,9 +7,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod datagrams;
+mod flood;
 mod gateway;
 mod many;
 mod published;
+mod shielded;
 mod streams;
 
 use std::ffi::OsString;
@@ -26,6 +28,7 @@ fn scenarios() -> Vec<Scenario> {
         streams::SCENARIOS,
         datagrams::SCENARIOS,
         published::SCENARIOS,
+        shielded::SCENARIOS,
         many::SCENARIOS,
     ]
     .concat()

@@ -34,11 +34,11 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 ];
 
 /// The guest, once it says that it is ready.
-fn ready(host: &Host, options: &[&str]) -> Child {
+pub(crate) fn ready(host: &Host, options: &[&str]) -> Child {
     common::start_and_await(host.guest(options, &[]).stdin(Stdio::piped()), "ready")
 }
 
-fn ends_well(child: Child) {
+pub(crate) fn ends_well(child: Child) {
     finished(child.wait_with_output());
 }
 
@@ -66,7 +66,7 @@ fn a_published_port_reaches_the_guest(host: &Host) {
     ends_well(guest);
 }
 
-fn port(stream: &TcpStream) -> u16 {
+pub(crate) fn port(stream: &TcpStream) -> u16 {
     stream.local_addr().expect("it is connected").port()
 }
 

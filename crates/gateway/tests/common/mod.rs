@@ -154,16 +154,20 @@ pub fn start_and_await(command: &mut Command, line: &str) -> Child {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap_or_else(|err| panic!("{command:?}: {err}"));
-    let out = child.stdout.as_mut().expect("a pipe was asked for");
-    let mut seen = Vec::new();
-    while !String::from_utf8_lossy(&seen).lines().any(|found| found == line) {
-        let mut byte = [0];
-        assert_eq!(
-            out.read(&mut byte).unwrap_or(0),
-            1,
-            "{command:?} ended before `{line}`: {seen:?}"
-        );
-        seen.push(byte[0]);
-    }
+    while hear(&mut child).unwrap_or_else(|| panic!("{command:?} ended before `{line}`")) != line {}
     child
+}
+
+/// The next line that a command writes to its pipe; `None` once it has ended.
+pub fn hear(child: &mut Child) -> Option<String> {
+    let out = child.stdout.as_mut().expect("a pipe was asked for");
+    let mut line = Vec::new();
+    let mut byte = [0];
+    loop {
+        match out.read(&mut byte).unwrap_or(0) {
+            0 => return None,
+            _ if byte == *b"\n" => return Some(String::from_utf8_lossy(&line).into_owned()),
+            _ => line.push(byte[0]),
+        }
+    }
 }
