@@ -85,6 +85,7 @@ pub use mib::Mib;
 pub use options::{Md5Peer, RecvFlags, SendFlags, Shutdown, SockOption};
 pub use stack::{Family, Kind, PAYLOAD_PARTS, Sock, Stack, Unreachable};
 pub use sysctl::{FastOpenKeys, PortRanges, SysctlError, Sysctls};
+pub use tcp::quiet::TimewaitsError;
 pub use time::Instant;
 pub use trace::TraceSink;
 

@@ -312,8 +312,11 @@ impl Stack {
     }
 
     /// Takes over the TIME_WAITs a predecessor saved, as far as their time has not run out by `Config::unix_time`'s calendar;
-    /// how many. `None`: the text is not of this version.
-    pub fn restore_timewaits(&mut self, now: Instant, text: &str) -> Option<usize> {
+    /// how many. After an error there are none of them.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn restore_timewaits(&mut self, now: Instant, text: &str) -> core::result::Result<usize, TimewaitsError> {
         self.env.now = now;
         self.tcp.restore_timewaits(&mut self.env, text)
     }

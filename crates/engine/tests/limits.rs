@@ -210,14 +210,67 @@ fn time_waits_outlive_the_stack_they_are_saved_from() {
     (t.iss, t.remote) = (s.iss, s.remote);
     // The successor's clock stands where the saver's stood; it has been away for 20 s.
     t.run_ms(30_000);
-    assert_eq!(t.host.stack.restore_timewaits(t.now, &text), Some(1));
+    assert_eq!(t.host.stack.restore_timewaits(t.now, &text), Ok(1));
     assert_eq!(t.host.states(t.now), [State::TimeWait]);
     t.inject("F. 1:1(0) ack 2 win 1000 <nop,nop,TS val 103 ecr 1000>");
     t.expect(". 2:2(0) ack 2 <nop,nop,TS val 31000 ecr 102>");
     t.run_ms(60_000);
     assert_eq!(t.host.states(t.now), []);
-    assert_eq!(t.host.stack.restore_timewaits(t.now, &text), Some(0), "it has run out");
-    assert_eq!(t.host.stack.restore_timewaits(t.now, "something else"), None);
+    assert_eq!(t.host.stack.restore_timewaits(t.now, &text), Ok(0), "it has run out");
+}
+
+/// A restored TIME_WAIT holds its port as it did before.
+#[test]
+fn a_restored_time_wait_needs_reuseaddr_of_a_listener() {
+    for reuse in [false, true] {
+        let mut s = Script::new();
+        let listener = s.socket();
+        s.sock(listener).set_option(SockOption::ReuseAddr(reuse)).unwrap();
+        s.sock(listener).bind(addr("0.0.0.0", 8080)).unwrap();
+        s.sock(listener).listen(5).unwrap();
+        s.inject("S 0:0(0) win 1000 <mss 1460>");
+        s.expect("S. 0:0(0) ack 1");
+        s.inject(". 1:1(0) ack 1 win 1000");
+        let (id, _) = s.sock(listener).accept().unwrap();
+        s.sock(id).close();
+        s.expect("F. 1:1(0) ack 1");
+        s.inject("F. 1:1(0) ack 2 win 1000");
+        let text = s.host.stack.save_timewaits(s.now);
+        let mut t = Script::new();
+        assert_eq!(t.host.stack.restore_timewaits(t.now, &text), Ok(1));
+        let mut bind = |reuse| {
+            let id = t.socket();
+            t.sock(id).set_option(SockOption::ReuseAddr(reuse)).unwrap();
+            t.sock(id).bind(addr("0.0.0.0", 8080))
+        };
+        assert_eq!(bind(false), Err(SockError::EADDRINUSE));
+        assert_eq!(bind(true).is_ok(), reuse);
+    }
+}
+
+#[test]
+fn time_waits_that_cannot_be_read_say_why_and_change_nothing() {
+    let good = "10.0.0.1:80 10.0.0.2:5000 60000 1 2 3 4 0 0 5 6 7 0\n";
+    let file = |lines: &str| format!("estab timewaits 2 at 1700000000000\n{lines}");
+    for (text, wrong) in [
+        (String::new(), TimewaitsError::Foreign),
+        ("nginx.conf".into(), TimewaitsError::Foreign),
+        ("estab timewaits two at 5\n".into(), TimewaitsError::Foreign),
+        ("estab timewaits 1 at 5\n".into(), TimewaitsError::Version(1)),
+        (file("10.0.0.1:80 10.0.0.2:5000 60000\n"), TimewaitsError::Line(2)),
+        (
+            file(&(good.to_string() + "::1 10.0.0.2:5000\n")),
+            TimewaitsError::Line(3),
+        ),
+        (file(&good.replace("10.0.0.2", "[fd00::2]")), TimewaitsError::Line(2)),
+        (file(&good.replace('\n', " 9\n")), TimewaitsError::Line(2)),
+    ] {
+        let mut s = Script::new();
+        assert_eq!(s.host.stack.restore_timewaits(s.now, &text), Err(wrong), "{text:?}");
+        assert_eq!(s.host.states(s.now), []);
+    }
+    assert!(TimewaitsError::Version(1).to_string().contains("version 1"));
+    assert!(TimewaitsError::Line(7).to_string().contains("line 7"));
 }
 
 #[test]

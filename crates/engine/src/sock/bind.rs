@@ -125,6 +125,15 @@ impl PackedBinding {
         }))
     }
 
+    /// As it is written to a file, by [`Self::from_bits`] to be read.
+    pub(crate) fn bits(self) -> u8 {
+        self.0
+    }
+
+    pub(crate) fn from_bits(bits: u8) -> PackedBinding {
+        PackedBinding(bits)
+    }
+
     /// The hold as the table knows it; `None`: there is none.
     pub(crate) fn unpack(self, local: SocketAddr) -> Option<Binding> {
         let has = |bit| self.0 & bit != 0;

@@ -370,20 +370,9 @@ impl Tcp {
             conn.binding = bind;
         }
         let entry = Rest {
-            snd_nxt: conn.snd.nxt(),
-            rcv_nxt: conn.rcv.rcv_nxt(),
-            rcv_wnd: conn.rcv.receive_window(),
-            ts_recent: conn.ts.recent,
-            ts_stamp: conn.ts.stamp,
-            ts_offset: conn.ts.offset,
-            last_oow_ack: 0,
-            timer: Default::default(),
-            generation: conn.generation,
             sock: conn.closed.take(),
-            ts_ok: conn.ts.ok,
-            fin_wait2,
-            rcv_scale: conn.rcv_scale.bits(),
             bind,
+            ..conn.rest(fin_wait2)
         };
         let (tuple, hash) = (conn.tuple, conn.hash);
         if env.sysctl.tcp_tw_recycle != 0 && entry.ts_ok {

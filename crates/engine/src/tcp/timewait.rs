@@ -2,6 +2,7 @@
 //! Linux: `tcp_timewait_state_process`, `struct tcp_timewait_sock`). At most 64 bytes over IPv4, 96 over IPv6.
 
 use super::auth::Key;
+use super::conn::Conn;
 use super::demux::{Object, Tuple};
 use super::segment::Segment;
 use super::validate::{in_window, may_answer, paws_rejects};
@@ -203,6 +204,28 @@ fn tuple<A: Into<IpAddr> + Copy>(e: &Entry<A>) -> Tuple {
         remote_ip: e.remote.into(),
         local_port: e.local_port,
         remote_port: e.remote_port,
+    }
+}
+
+impl Conn {
+    /// What is kept of the connection; neither its handle nor its hold on the port.
+    pub(crate) fn rest(&self, fin_wait2: bool) -> Rest {
+        Rest {
+            snd_nxt: self.snd.nxt(),
+            rcv_nxt: self.rcv.rcv_nxt(),
+            rcv_wnd: self.rcv.receive_window(),
+            ts_recent: self.ts.recent,
+            ts_stamp: self.ts.stamp,
+            ts_offset: self.ts.offset,
+            last_oow_ack: 0,
+            timer: TimerHandle::NONE,
+            generation: self.generation,
+            sock: None,
+            ts_ok: self.ts.ok,
+            fin_wait2,
+            rcv_scale: self.rcv_scale.bits(),
+            bind: PackedBinding::default(),
+        }
     }
 }
 
