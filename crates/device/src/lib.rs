@@ -1,5 +1,5 @@
 //! Where packets come from and go to: TUN and TAP queues with offloads, in-memory pipes, and a pcapng tap on
-//! any of them.
+//! any of them. Beside them, what else a stack's driver asks of the system: [a file](handover) for the next run.
 //!
 //! A [`Device`] carries whole packets, one per call. A packet may be a *super-packet*: one set of headers before
 //! the payload of many segments, to be cut by whoever needs them apart (the kernel, or [`gso::segments`]).
@@ -25,6 +25,8 @@
 
 mod dev;
 pub mod gso;
+#[cfg(unix)]
+pub mod handover;
 mod pcapng;
 mod pipe;
 #[cfg(target_os = "linux")]

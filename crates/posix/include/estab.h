@@ -13,9 +13,13 @@ extern "C" {
 #endif // __cplusplus
 
 // Starts this process's stack over a TUN that exists or that the caller may make, as `config` says: `tun=NAME
-// local=ADDR/PREFIX gateway=ADDR mtu=N`, and settings by Linux's names (`net.ipv4.tcp_fin_timeout=30`), with spaces between;
-// `local` and `gateway` may be repeated. Then the calls below make and use its sockets; select(2), poll(2) and epoll(7) work
-// on their descriptors as on the kernel's.
+// local=ADDR/PREFIX gateway=ADDR mtu=N timewaits=FILE`, and settings by Linux's names (`net.ipv4.tcp_fin_timeout=30`), with
+// spaces between; `local` and `gateway` may be repeated. Then the calls below make and use its sockets; select(2), poll(2)
+// and epoll(7) work on their descriptors as on the kernel's.
+//
+// With `timewaits` the stack leaves its TIME_WAITs in FILE when the process exits (not when a signal kills it), and the next
+// one on its address takes them over from there: no old segment is taken for new. With `estab.tcp_quiet_time=1` as well, a
+// stack that finds no such file, as after a crash, opens nothing for one MSL.
 //
 // Returns 0, or -1 with EINVAL and what was wrong in `error` (a string of up to `error_len` bytes; may be null).
 //

@@ -3,13 +3,14 @@
 
 use crate::calls;
 use crate::world::{self, World};
-use estab_device::{Device, Offloads, Rx, RxCsum, Tun, TunConfig, Tx, TxCsum};
+use estab_device::{Device, Offloads, Rx, RxCsum, Tun, TunConfig, Tx, TxCsum, handover};
 use estab_engine::proto::State;
 use estab_engine::{Config, CsumTx, IfaceConfig, IfaceId, Instant, Medium, RxMeta, Stack, Transmit};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,14 +18,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Packets taken from the TUN before callers get their turn at the lock.
 const BATCH: usize = 64;
 
-/// What a live stack is told: `tun=NAME local=ADDR/PREFIX gateway=ADDR mtu=N`, and settings by Linux's names
-/// (`net.ipv4.tcp_fin_timeout=30`). `local` and `gateway` may be repeated.
+/// What a live stack is told: `tun=NAME local=ADDR/PREFIX gateway=ADDR mtu=N timewaits=FILE`, and settings by Linux's
+/// names (`net.ipv4.tcp_fin_timeout=30`). `local` and `gateway` may be repeated.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     tun: String,
     mtu: Option<u32>,
     local: Vec<(IpAddr, u8)>,
     gateways: Vec<IpAddr>,
+    /// Where the stack finds its predecessor's TIME_WAITs and leaves its own.
+    timewaits: Option<PathBuf>,
     settings: Vec<(String, String)>,
 }
 
@@ -48,10 +51,11 @@ impl Plan {
                 "gateway" => plan
                     .gateways
                     .push(value.parse().map_err(|_| format!("{word:?} is not an IP address"))?),
+                "timewaits" => plan.timewaits = Some(value.into()),
                 _ if key.contains('.') => plan.settings.push((key.to_string(), value.to_string())),
                 _ => {
                     return Err(format!(
-                        "{key:?} is none of tun, local, gateway, mtu and no setting's name"
+                        "{key:?} is none of tun, local, gateway, mtu, timewaits and no setting's name"
                     ));
                 }
             }
@@ -77,6 +81,8 @@ pub(crate) struct Live {
     /// A packet that the TUN had no room for.
     held: Option<(Vec<u8>, Tx)>,
     rx: Vec<u8>,
+    /// The file in which the TIME_WAITs are left.
+    timewaits: Option<PathBuf>,
     /// Wakes the thread before the time it sleeps until (`None`: for ever).
     kick: Arc<OwnedFd>,
     asleep_until: Option<Instant>,
@@ -173,6 +179,32 @@ extern "C" fn at_exit() {
     {
         guard = world::sleep(guard, until);
     }
+    if let Some(World {
+        stack,
+        live: Some(live),
+        ..
+    }) = guard.as_mut()
+        && let Some(path) = &live.timewaits
+    {
+        let text = stack.save_timewaits(live.now());
+        if let Err(e) = handover::leave(path, &text) {
+            eprintln!("estab: timewaits={}: can't leave the TIME_WAITs: {e}", path.display());
+        }
+    }
+}
+
+/// Takes over the TIME_WAITs that this stack's predecessor left at `path`, once. With them no quiet time is needed; without
+/// them, as after a crash, `estab.tcp_quiet_time` holds.
+fn inherit(stack: &mut Stack, path: &Path) -> Result<(), String> {
+    let Some(text) = handover::left(path).map_err(|e| e.to_string())? else {
+        return Ok(());
+    };
+    stack
+        .restore_timewaits(Instant::ZERO, &text)
+        .map_err(|e| e.to_string())?;
+    let quiet = stack.set_sysctl("estab.tcp_quiet_time", "0");
+    quiet.map_err(|e| e.to_string())?;
+    handover::taken(path).map_err(|e| format!("it was read and can't be removed: {e}"))
 }
 
 /// Starts the process's stack. Afterwards the socket calls reach it from any thread.
@@ -189,7 +221,10 @@ pub(crate) fn start(text: &str) -> Result<(), String> {
     };
     let tun = Tun::open(&config, 1).map_err(|e| format!("can't open the TUN {:?}: {e}", plan.tun))?;
     let tun = tun.into_iter().next().ok_or("the TUN has no queue")?;
-    let (stack, iface) = configure(&plan, &tun)?;
+    let (mut stack, iface) = configure(&plan, &tun)?;
+    if let Some(path) = &plan.timewaits {
+        inherit(&mut stack, path).map_err(|wrong| format!("timewaits={}: {wrong}", path.display()))?;
+    }
     let watched = tun.as_fd().try_clone_to_owned().map_err(|e| format!("the TUN: {e}"))?;
     let kick = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
     let kick = Arc::new(kick.map_err(|e| format!("eventfd: {e}"))?);
@@ -197,6 +232,7 @@ pub(crate) fn start(text: &str) -> Result<(), String> {
         started: std::time::Instant::now(),
         held: None,
         rx: vec![0; tun.recv_max()],
+        timewaits: plan.timewaits,
         kick: Arc::clone(&kick),
         asleep_until: Some(Instant::ZERO),
         tun,

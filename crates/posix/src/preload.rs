@@ -1,7 +1,7 @@
 //! What a preloaded library (`LD_PRELOAD`) answers instead of the C library: the calls on its own descriptors; the kernel
 //! gets the rest.
 //!
-//! With ESTAB_STACK in the environment (`tun=tun0 local=10.0.0.2/24 gateway=10.0.0.1`, see
+//! With ESTAB_STACK in the environment (`tun=tun0 local=10.0.0.2/24 gateway=10.0.0.1 timewaits=FILE`, see
 //! [`estab_start`]) an unchanged program's IPv4 and IPv6 sockets open on a stack of its own,
 //! started at its first socket. Names are still looked up through the kernel, by the C library itself. A child made by
 //! fork(2) without exec(2) has no stack: its calls on inherited sockets fail with ENETDOWN.

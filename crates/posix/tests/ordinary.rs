@@ -100,6 +100,138 @@ fn a_bad_plan_is_told() {
     );
 }
 
+/// A stack that ends leaves its TIME_WAITs to the next on its address: what the kernel's peer still sends is answered as
+/// before, and a port in TIME_WAIT needs SO_REUSEADDR. Without the file, the peer would be reset.
+#[test]
+fn time_waits_outlive_the_process() {
+    in_own_network(
+        r#"
+        plan="$plan timewaits=kept estab.tcp_quiet_time=1 estab.tcp_msl_ms=10000"
+        cat >peer.py <<'EOF'
+import socket, sys
+s = socket.create_connection(('10.9.0.2', 7), 30)
+assert s.recv(9) == b'bye' and s.recv(9) == b''
+print('read', flush=True)
+sys.stdin.readline()
+s.close()
+EOF
+        cat >serve.py <<'EOF'
+import socket
+with socket.create_server(('10.9.0.2', 7)) as listener:
+    print('ready', flush=True)
+    s, _ = listener.accept()
+    s.sendall(b'bye')
+    s.close()
+EOF
+        # The first start finds no file and is quiet for one MSL.
+        (estab python3 serve.py >said 2>&1) & first=$!
+        until_ok grep -q ready said
+        ! python3 -c 'import socket; socket.create_connection(("10.9.0.2", 7), 1)' 2>/dev/null
+        mkfifo word
+        python3 peer.py <word >heard 2>&1 & peer=$!
+        exec 9>word
+        wait $first || { cat said; exit 1; }
+        until_ok grep -q read heard
+        # The peer has not closed: what is left is FIN_WAIT_2.
+        grep -q '^estab timewaits 2 at ' kept
+        grep -q '^10.9.0.2:7 10.9.0.1:' kept
+        [ "$(stat -c %a kept)" = 600 ]
+        cat >next.py <<'EOF'
+import errno, os, socket
+s = socket.socket()
+assert not os.path.exists('kept'), 'it is taken once'
+try:
+    s.bind(('10.9.0.2', 7))
+    raise SystemExit('a TIME_WAIT holds its port')
+except OSError as e:
+    assert e.errno == errno.EADDRINUSE, e
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(('10.9.0.2', 7))
+s.listen()
+print('ready', flush=True)
+s.accept()[0].close()
+EOF
+        (estab python3 next.py >said 2>&1) & second=$!
+        until_ok grep -q ready said
+        # The kernel's FIN is acknowledged by who knows of the connection only what the file says.
+        echo >&9
+        wait $peer || { cat heard; exit 1; }
+        until_ok sh -c '! ss -Htan dport = :7 | grep -q .'
+        # A reset would have ended it as well, and been counted.
+        awk '/^Tcp: [0-9]/ { exit $9 != 0 }' /proc/net/snmp
+        python3 -c 'import socket; socket.create_connection(("10.9.0.2", 7), 5).recv(1)'
+        wait $second || { cat said; exit 1; }
+        # What is no such file is told of, and left alone.
+        for text in 'user nginx;' 'estab timewaits 1 at 5' 'estab timewaits 2 at 5 
+junk'; do
+            printf '%s' "$text" >kept
+            ! (estab python3 -c 'import socket; socket.socket()' 2>said)
+            grep -E 'timewaits=kept: (no TIME_WAITs that|TIME_WAITs of version 1|line 2 is damaged)' said || { cat said; exit 1; }
+            [ "$(cat kept)" = "$text" ]
+        done
+        "#,
+    );
+}
+
+/// Segments signed by the kernel's TCP and by estab's (RFC 2385), each as server and as client; a wrong key is silence.
+/// Kernels without TCP_MD5SIG have nothing to say here.
+#[test]
+fn the_kernel_and_estab_believe_each_others_signatures() {
+    in_own_network(
+        r#"
+        cat >signed.py <<'EOF'
+import errno, socket, struct, sys
+TCP_MD5SIG = 14
+def sign(s, peer, key):
+    addr = struct.pack('=HH4s120x', socket.AF_INET, 0, socket.inet_aton(peer))
+    s.setsockopt(socket.IPPROTO_TCP, TCP_MD5SIG, struct.pack('=128sBBHi80s', addr, 0, 0, len(key), 0, key))
+def server(address, peer, key):
+    listener = socket.create_server((address, 179))
+    sign(listener, peer, key)
+    print('ready', flush=True)
+    s, _ = listener.accept()
+    got = b''
+    while part := s.recv(65536):
+        got += part
+    s.sendall(got[::-1])
+    s.close()
+def client(address, peer, key):
+    s = socket.socket()
+    s.settimeout(10 if key == b'secret' else 2.5)
+    sign(s, peer, key)
+    s.bind((address, 0))
+    data = bytes(range(256)) * 4000
+    s.connect((peer, 179))
+    s.sendall(data)
+    s.shutdown(socket.SHUT_WR)
+    got = b''
+    while part := s.recv(65536):
+        got += part
+    assert got == data[::-1], len(got)
+if sys.argv[1] == 'probe':
+    try:
+        sign(socket.socket(), '10.9.0.2', b'x')
+    except OSError as e:
+        sys.exit(e.errno == errno.ENOPROTOOPT)
+    sys.exit(0)
+globals()[sys.argv[1]](sys.argv[2], sys.argv[3], sys.argv[4].encode())
+EOF
+        python3 signed.py probe || { echo 'not run: this kernel has no TCP_MD5SIG'; exit 0; }
+        (estab python3 signed.py server 10.9.0.2 10.9.0.1 secret >said 2>&1) & server=$!
+        until_ok grep -q ready said
+        ! python3 signed.py client 10.9.0.1 10.9.0.2 guess 2>/dev/null
+        python3 signed.py client 10.9.0.1 10.9.0.2 secret
+        wait $server || { cat said; exit 1; }
+        python3 signed.py server 10.9.0.1 10.9.0.2 secret >said 2>&1 & server=$!
+        until_ok grep -q ready said
+        ! (estab python3 signed.py client 10.9.0.2 10.9.0.1 guess 2>/dev/null)
+        (estab python3 signed.py client 10.9.0.2 10.9.0.1 secret)
+        wait $server || { cat said; exit 1; }
+        nstat -asz TcpExtTCPMD5Failure | awk '/MD5Failure/ { exit $2 == 0 }'
+        "#,
+    );
+}
+
 /// dup(2), threads and datagrams; a child of fork(2) has no stack and is told so.
 #[test]
 fn descriptors_behave_as_descriptors() {

@@ -1,5 +1,6 @@
 //! The task that moves packets between a device and the engine, and wakes whoever waited for what they brought.
 
+use crate::legacy::Legacy;
 use crate::shared::{Inner, Shared};
 use crate::stack::tx_csum;
 use estab_device::{Device, RxCsum, Tx};
@@ -32,8 +33,15 @@ struct Driver<D> {
     held: Option<(usize, Tx)>,
 }
 
-/// Drives the stack until nobody holds it and its connections are through, or the device fails.
-pub(crate) async fn run(shared: Arc<Shared>, device: impl Device + Send, link: Link, iface: IfaceId) {
+/// Drives the stack until nobody holds it and its connections are through, or the device fails. `_legacy` is left when
+/// that, or the runtime, ends.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    device: impl Device + Send,
+    link: Link,
+    iface: IfaceId,
+    _legacy: Option<Legacy>,
+) {
     let (rx, tx) = (vec![0; device.recv_max()], vec![0; 65536 + 64]);
     let mut driver = Driver {
         device,

@@ -32,6 +32,7 @@
 #![deny(unsafe_code)]
 
 mod driver;
+mod legacy;
 mod shared;
 mod split;
 mod stack;

@@ -1,6 +1,7 @@
 //! The handle of a running stack, how to start one, and which one new sockets open on.
 
 use crate::driver::{self, Link};
+use crate::legacy::Legacy;
 use crate::shared::Shared;
 use estab_device::Device;
 use estab_engine::{Config, CsumTx, IfaceConfig, IfaceId, Medium};
@@ -8,6 +9,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
@@ -34,6 +36,7 @@ impl Stack {
             seed: None,
             memory: 1 << 30,
             mtu: None,
+            timewaits: None,
         }
     }
 
@@ -127,6 +130,7 @@ pub struct Builder {
     seed: Option<[u8; 32]>,
     memory: u64,
     mtu: Option<u32>,
+    timewaits: Option<PathBuf>,
 }
 
 impl Builder {
@@ -157,6 +161,14 @@ impl Builder {
     /// Largest IP packet, at most what the device carries.
     pub fn mtu(mut self, bytes: u32) -> Builder {
         self.mtu = Some(bytes);
+        self
+    }
+
+    /// The stack takes over the TIME_WAITs that its predecessor on the same addresses left in `file`, and leaves its own there
+    /// when it ends, with the runtime at the latest: no old segment is taken for new. A file is taken once; there need be
+    /// none. Where `estab.tcp_quiet_time` is set it holds only until they are taken over.
+    pub fn timewaits(mut self, file: impl Into<PathBuf>) -> Builder {
+        self.timewaits = Some(file.into());
         self
     }
 
@@ -216,7 +228,11 @@ impl Builder {
         let shared = Arc::new(Shared::new(|now| estab_engine::Stack::new(now, config)));
         let iface = configure(&mut shared.lock().engine, iface, &self.addresses, &self.gateways)?;
         shared.lock().held = 1;
-        tokio::spawn(driver::run(Arc::clone(&shared), device, link, iface));
+        let legacy = match self.timewaits {
+            Some(file) => Some(Legacy::of(&shared, file)?),
+            None => None,
+        };
+        tokio::spawn(driver::run(Arc::clone(&shared), device, link, iface, legacy));
         Ok(Stack { shared })
     }
 }

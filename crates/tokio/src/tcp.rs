@@ -160,13 +160,28 @@ impl TcpSocket {
     /// connect(2), until the connection stands or has failed.
     pub async fn connect(self, addr: SocketAddr) -> io::Result<TcpStream> {
         let socket = self.socket;
-        socket.shared.call(socket.id, |s| s.connect(addr))?;
+        socket
+            .shared
+            .call(socket.id, |s| s.connect(addr))
+            .map_err(|e| towards(e, addr))?;
         socket.ready(Want::Write).await?;
         match socket.shared.call(socket.id, |s| Ok(s.take_error()))? {
             Some(e) => Err(error(e)),
             None => Ok(TcpStream { socket }),
         }
     }
+}
+
+/// Ports run out for one destination at a time: says for which.
+fn towards(error: io::Error, addr: SocketAddr) -> io::Error {
+    if error.raw_os_error() != Some(SockError::EADDRNOTAVAIL.errno()) {
+        return error;
+    }
+    let what = format!(
+        "{error}: each port of net.ipv4.ip_local_port_range is taken towards {addr} (or the one that was bound is, or no \
+         address of the stack's leads there)"
+    );
+    io::Error::new(error.kind(), what)
 }
 
 /// Waits for connections; shaped like `tokio::net::TcpListener`.

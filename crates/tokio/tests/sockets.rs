@@ -234,3 +234,53 @@ async fn datagrams_and_their_errors_arrive() {
         ErrorKind::ConnectionRefused
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn ports_that_run_out_are_told_with_the_destination() {
+    let (a, b) = pair();
+    b.with_engine(|_, engine| engine.set_sysctl("net.ipv4.ip_local_port_range", "40000 40000"))
+        .unwrap();
+    let (_server, _client) = connected(&a, &b, "10.0.0.1:80").await;
+    let error = b.scope(TcpStream::connect("10.0.0.1:80")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+    assert!(error.to_string().contains("towards 10.0.0.1:80"), "{error}");
+    // Towards another destination the port is free.
+    let (_server, _client) = connected(&a, &b, "10.0.0.1:81").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_leaves_its_time_waits_to_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("timewaits");
+    let start = |pipe| {
+        let builder = Stack::builder().seed([1; 32]).address("10.0.0.1/24");
+        builder.timewaits(&file).on_pipe(pipe)
+    };
+    let (near, far) = estab_device::Pipe::pair(1500, 256, true);
+    let a = start(near).unwrap();
+    let b = Stack::builder()
+        .seed([2; 32])
+        .address("10.0.0.2/24")
+        .on_pipe(far)
+        .unwrap();
+    let (mut server, client) = connected(&a, &b, "10.0.0.1:80").await;
+    server.shutdown().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    drop((client, server, a));
+    let left = async {
+        while !file.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), left).await.unwrap();
+    let (near, _far) = estab_device::Pipe::pair(1500, 256, true);
+    let next = start(near).unwrap();
+    let states: Vec<State> = next.with_engine(|now, engine| engine.diag(now).map(|s| s.state).collect());
+    assert_eq!(states, [State::TimeWait]);
+    assert!(!file.exists(), "it is taken once");
+    std::fs::write(&file, "something else").unwrap();
+    let (near, _far) = estab_device::Pipe::pair(1500, 256, true);
+    let error = start(near).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidData);
+    assert!(error.to_string().contains("timewaits: no TIME_WAITs"), "{error}");
+}
