@@ -65,6 +65,7 @@ mod ip;
 mod mib;
 mod options;
 mod rng;
+mod rows;
 mod sock;
 mod spare;
 mod stack;

@@ -141,7 +141,11 @@ impl Stack {
         self.env.now = now;
         while let Some(key) = self.env.timers.pop(now) {
             match key {
-                TimerKey::Conn(..) | TimerKey::Request(..) | TimerKey::TimeWait(..) => {
+                TimerKey::Conn(..)
+                | TimerKey::Requests(_)
+                | TimerKey::Request(_)
+                | TimerKey::TimeWaits(_)
+                | TimerKey::TimeWait(_) => {
                     self.tcp.on_timer(&mut self.env, key);
                 }
                 other => Ip::on_timer(&mut self.env, other),

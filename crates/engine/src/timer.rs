@@ -14,17 +14,21 @@ use alloc::vec::Vec;
 
 const LEVELS: usize = 11;
 const SLOTS: usize = 64;
-const NIL: u32 = u32::MAX;
+pub(crate) const NIL: u32 = u32::MAX;
 
 /// Whose deadline it is: an index into the owner's table and the generation it had there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum TimerKey {
     /// A connection: it looks which of its deadlines have passed.
     Conn(u32, u32),
-    /// A half-open request.
-    Request(u32, u32),
-    /// A TIME_WAIT entry.
-    TimeWait(u32, u32),
+    /// A row of half-open requests: see [`crate::rows`].
+    Requests(u8),
+    /// A half-open request that fits in no row.
+    Request(u32),
+    /// A row of TIME_WAIT entries.
+    TimeWaits(u8),
+    /// A TIME_WAIT entry that fits in no row.
+    TimeWait(u32),
     /// An IP datagram that lacks fragments.
     Reassembly(u32, u32),
     /// A neighbour entry.
@@ -37,8 +41,8 @@ pub(crate) enum TimerKey {
 /// has fired the handle is as good as new. Dropping it does not cancel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TimerHandle {
-    index: u32,
-    stamp: u32,
+    pub(crate) index: u32,
+    pub(crate) stamp: u32,
 }
 
 impl TimerHandle {

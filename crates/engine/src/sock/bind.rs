@@ -5,13 +5,11 @@
 //! Connections and TIME_WAITs hold their port too, with the flags of the socket they came from.
 
 use crate::{Family, Result, SockError};
-use alloc::vec::Vec;
-use core::hash::BuildHasherDefault;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 
 /// The address part of a binding.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum BindAddr {
     /// 0.0.0.0
     AnyV4,
@@ -160,74 +158,138 @@ pub(crate) struct BindClass {
     pub(crate) listen: bool,
 }
 
-const CLASSES: [BindClass; 8] = {
-    let mut all = [BindClass {
-        reuse_addr: false,
-        reuse_port: false,
-        listen: false,
-    }; 8];
-    let mut i = 0;
-    while i < 8 {
-        all[i] = BindClass {
-            reuse_addr: i & 1 != 0,
-            reuse_port: i & 2 != 0,
-            listen: i & 4 != 0,
-        };
-        i += 1;
-    }
-    all
-};
-
 impl BindClass {
-    fn index(self) -> usize {
-        usize::from(self.reuse_addr) | usize::from(self.reuse_port) << 1 | usize::from(self.listen) << 2
-    }
-
     /// Two sockets of these classes may hold the same address and port (Linux: `inet_bind_conflict`).
     fn tolerates(self, other: BindClass) -> bool {
         (self.reuse_addr && other.reuse_addr && !other.listen) || (self.reuse_port && other.reuse_port)
     }
 }
 
-/// How many spare rows are kept.
-const KEEP_ROWS: usize = 64;
+/// What tells the holds of one address and port apart: the bits of a [`BindClass`], and whether bind(2) asked for them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Mark(u8);
 
-#[derive(Clone, Default)]
-struct PortUse {
-    /// Holds by bind(2).
-    explicit: u32,
-    addrs: Vec<(BindAddr, [u32; 8])>,
-}
+impl Mark {
+    const REUSE_ADDR: u8 = 1;
+    const REUSE_PORT: u8 = 2;
+    const LISTEN: u8 = 4;
+    const EXPLICIT: u8 = 8;
 
-/// Ports are ours or were chosen by us: a plain hash does.
-#[derive(Default)]
-pub(crate) struct PortHasher(u64);
-
-impl core::hash::Hasher for PortHasher {
-    fn finish(&self) -> u64 {
-        self.0
+    fn of(binding: &Binding) -> Mark {
+        let bit = |on, bit| if on { bit } else { 0 };
+        let class = binding.class;
+        Mark(
+            bit(class.reuse_addr, Self::REUSE_ADDR)
+                | bit(class.reuse_port, Self::REUSE_PORT)
+                | bit(class.listen, Self::LISTEN)
+                | bit(binding.explicit, Self::EXPLICIT),
+        )
     }
-    fn write(&mut self, bytes: &[u8]) {
-        for b in bytes {
-            self.0 = (self.0 << 8 | u64::from(*b)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+
+    fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+
+    fn class(self) -> BindClass {
+        BindClass {
+            reuse_addr: self.has(Self::REUSE_ADDR),
+            reuse_port: self.has(Self::REUSE_PORT),
+            listen: self.has(Self::LISTEN),
         }
     }
-    fn write_u16(&mut self, n: u16) {
-        self.0 = (self.0 << 16 ^ (u64::from(n) + 1))
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .rotate_left(32);
+}
+
+/// How many hold an address and port with one mark. Packed: each port that a TIME_WAIT keeps has one.
+#[derive(Clone, Copy)]
+#[repr(Rust, packed)]
+struct Hold<A> {
+    addr: A,
+    port: u16,
+    mark: Mark,
+    count: u32,
+}
+
+const _: () = assert!(size_of::<Hold<Ipv4Addr>>() == 11);
+
+/// Ports are ours or were chosen by us: a plain hash does.
+fn hash(port: u16) -> u64 {
+    (u64::from(port) + 1)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(32)
+}
+
+/// The holds of one kind of address, by port.
+#[derive(Clone)]
+struct Holds<A: Copy>(HashTable<Hold<A>>);
+
+impl<A: Copy> Default for Holds<A> {
+    fn default() -> Holds<A> {
+        Holds(HashTable::new())
+    }
+}
+
+impl<A: Copy + PartialEq> Holds<A> {
+    fn at(&self, port: u16) -> impl Iterator<Item = Hold<A>> {
+        self.0.iter_hash(hash(port)).copied().filter(move |h| h.port == port)
+    }
+
+    fn is(addr: A, port: u16, mark: Mark) -> impl Fn(&Hold<A>) -> bool {
+        move |h| ({ h.port }, { h.mark }) == (port, mark) && { h.addr } == addr
+    }
+
+    fn hold(&mut self, addr: A, port: u16, mark: Mark) {
+        match self.0.find_mut(hash(port), Self::is(addr, port, mark)) {
+            Some(hold) => hold.count += 1,
+            None => {
+                let hold = Hold {
+                    addr,
+                    port,
+                    mark,
+                    count: 1,
+                };
+                self.0.insert_unique(hash(port), hold, |h| hash(h.port));
+            }
+        }
+    }
+
+    fn release(&mut self, addr: A, port: u16, mark: Mark) {
+        let Ok(mut entry) = self.0.find_entry(hash(port), Self::is(addr, port, mark)) else {
+            return;
+        };
+        entry.get_mut().count -= 1;
+        if entry.get().count == 0 {
+            entry.remove();
+            if self.0.is_empty() {
+                self.0.shrink_to(64, |h| hash(h.port));
+            }
+        }
+    }
+
+    fn memory(&self) -> usize {
+        self.0.allocation_size()
     }
 }
 
 /// All holds of one protocol.
 #[derive(Clone, Default)]
 pub(crate) struct BindTable {
-    ports: HashMap<u16, PortUse, BuildHasherDefault<PortHasher>>,
-    /// Rows of ports that nobody holds any more, for those that somebody will.
-    spare: Vec<Vec<(BindAddr, [u32; 8])>>,
+    /// On one IPv4 address.
+    v4: Holds<Ipv4Addr>,
+    /// On any other.
+    rest: Holds<BindAddr>,
 }
 
 impl BindTable {
+    fn at(&self, port: u16) -> impl Iterator<Item = Hold<BindAddr>> {
+        let v4 = self.v4.at(port).map(move |h| Hold {
+            addr: BindAddr::Ip(IpAddr::V4(h.addr)),
+            port,
+            mark: h.mark,
+            count: h.count,
+        });
+        v4.chain(self.rest.at(port))
+    }
+
     /// A socket of `class` may not hold `addr` and `port` now. `except`: a hold of its own that doesn't count.
     pub(crate) fn conflict(&self, addr: BindAddr, port: u16, class: BindClass, except: Option<&Binding>) -> bool {
         self.conflicts(addr, port, except, |other| class.tolerates(other))
@@ -241,70 +303,35 @@ impl BindTable {
         except: Option<&Binding>,
         tolerates: impl Fn(BindClass) -> bool,
     ) -> bool {
-        let Some(used) = self.ports.get(&port) else {
-            return false;
-        };
-        used.addrs
-            .iter()
-            .filter(|(other, _)| addr.overlaps(*other))
-            .any(|(other, counts)| {
-                CLASSES.iter().any(|c| {
-                    let mut count = counts[c.index()];
-                    if except.is_some_and(|own| own.addr == *other && own.class == *c) {
-                        count -= 1;
-                    }
-                    count > 0 && !tolerates(*c)
-                })
-            })
+        self.at(port).any(|hold| {
+            let other = hold.addr;
+            let own = except.is_some_and(|own| own.addr == other && Mark::of(own) == { hold.mark });
+            let count = hold.count - u32::from(own);
+            count > 0 && addr.overlaps(other) && !tolerates({ hold.mark }.class())
+        })
     }
 
     /// Some socket holds the port by bind(2): connect(2) doesn't choose it (Linux: `tb->fastreuse >= 0`).
     pub(crate) fn taken_by_bind(&self, port: u16) -> bool {
-        self.ports.get(&port).is_some_and(|used| used.explicit > 0)
+        let explicit = |mark: Mark| mark.has(Mark::EXPLICIT);
+        self.v4.at(port).any(|hold| explicit(hold.mark)) || self.rest.at(port).any(|hold| explicit(hold.mark))
     }
 
     /// Adds a hold.
     pub(crate) fn hold(&mut self, binding: &Binding) {
-        let used = self.ports.entry(binding.port).or_insert_with(|| PortUse {
-            explicit: 0,
-            addrs: self.spare.pop().unwrap_or_default(),
-        });
-        used.explicit += u32::from(binding.explicit);
-        let class = binding.class.index();
-        match used.addrs.iter_mut().find(|(addr, _)| *addr == binding.addr) {
-            Some((_, counts)) => counts[class] += 1,
-            None => {
-                let mut counts = [0; 8];
-                counts[class] = 1;
-                // One address a port is the rule: no room for more, of which a TIME_WAIT would carry four.
-                used.addrs.reserve_exact(1);
-                used.addrs.push((binding.addr, counts));
-            }
+        let mark = Mark::of(binding);
+        match binding.addr {
+            BindAddr::Ip(IpAddr::V4(addr)) => self.v4.hold(addr, binding.port, mark),
+            addr => self.rest.hold(addr, binding.port, mark),
         }
     }
 
     /// Gives a hold back.
     pub(crate) fn release(&mut self, binding: &Binding) {
-        let Some(used) = self.ports.get_mut(&binding.port) else {
-            return;
-        };
-        used.explicit = used.explicit.saturating_sub(u32::from(binding.explicit));
-        if let Some(at) = used.addrs.iter().position(|(addr, _)| *addr == binding.addr) {
-            let count = &mut used.addrs[at].1[binding.class.index()];
-            *count = count.saturating_sub(1);
-            if used.addrs[at].1 == [0; 8] {
-                used.addrs.swap_remove(at);
-            }
-        }
-        if used.addrs.is_empty() {
-            if let Some(used) = self.ports.remove(&binding.port)
-                && self.spare.len() < KEEP_ROWS
-            {
-                self.spare.push(used.addrs);
-            }
-            if self.ports.is_empty() {
-                self.ports.shrink_to(64);
-            }
+        let mark = Mark::of(binding);
+        match binding.addr {
+            BindAddr::Ip(IpAddr::V4(addr)) => self.v4.release(addr, binding.port, mark),
+            addr => self.rest.release(addr, binding.port, mark),
         }
     }
 
@@ -354,7 +381,6 @@ impl BindTable {
 
     /// Bytes of memory held.
     pub(crate) fn memory(&self) -> u64 {
-        let entry = core::mem::size_of::<(u16, PortUse)>() + core::mem::size_of::<(BindAddr, [u32; 8])>();
-        (self.ports.len() * entry) as u64
+        (self.v4.memory() + self.rest.memory()) as u64
     }
 }

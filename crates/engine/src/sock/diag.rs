@@ -3,9 +3,9 @@
 use super::id::Body;
 use crate::Instant;
 use crate::env::Env;
+use crate::rows::Place;
 use crate::stack::Stack;
 use crate::tcp::conn::Conn;
-use crate::timer::TimerHandle;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use estab_proto::{SockDiag, State, TcpInfo, TimerInfo, TimerKind};
 
@@ -54,8 +54,8 @@ fn unspecified(like: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, 0)
 }
 
-fn timer(env: &Env, now: Instant, handle: TimerHandle, kind: TimerKind, retries: u8) -> Option<TimerInfo> {
-    env.timers.deadline(handle).map(|at| TimerInfo {
+fn timer(env: &Env, now: Instant, place: Place, kind: TimerKind, retries: u8) -> Option<TimerInfo> {
+    place.deadline(&env.timers, now).map(|at| TimerInfo {
         kind,
         expires_in_ns: at.since(now).as_nanos() as u64,
         retries,
@@ -100,9 +100,9 @@ impl Stack {
                 )
             });
         let requests = self.tcp.requests.iter().map(move |(_, r)| SockDiag {
-            timer: match r.held {
-                true => timer(&self.env, now, r.timer, TimerKind::Open, r.retrans),
-                false => timer(&self.env, now, r.timer, TimerKind::SynAck, r.timeouts),
+            timer: match r.is_held() {
+                true => timer(&self.env, now, r.ends, TimerKind::Open, r.retrans),
+                false => timer(&self.env, now, r.ends, TimerKind::SynAck, r.timeouts),
             },
             ..diag(State::SynRcvd, r.tuple.local(), r.tuple.remote(), 0)
         });
@@ -113,7 +113,7 @@ impl Stack {
                 TimerKind::TimeWait
             };
             SockDiag {
-                timer: timer(&self.env, now, rest.timer, kind, 0),
+                timer: timer(&self.env, now, rest.ends, kind, 0),
                 orphan: true,
                 ..diag(rest.state(), tuple.local(), tuple.remote(), 0)
             }

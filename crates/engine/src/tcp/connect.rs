@@ -531,7 +531,7 @@ impl Tcp {
         };
         conn.move_to(env, State::SynSent, on);
         let index = self.conns.insert(conn) as u32;
-        self.demux.insert(hash, Object::Conn(index));
+        self.enter(env, hash, Object::Conn(index));
         Ok(index)
     }
 }

@@ -1,14 +1,13 @@
 //! Which object a segment belongs to: connections, requests and TIME_WAITs by 4-tuple, else listeners
 //! (Linux: `__inet_lookup_established`, `__inet_lookup_listener`).
 //!
-//! The peer picks the keys, so the hashes are keyed. An entry is 8 bytes: half the hash and a handle; the
-//! tuple itself stands in the object.
+//! The peer picks the keys, so the hashes are keyed. An entry is a handle of 4 bytes: the tuple stands in the object.
 
 use crate::env::Env;
 use crate::sock::bind::BindAddr;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashTable;
 
 /// A connection's two ends, without padding.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -72,12 +71,6 @@ impl Handle {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Entry {
-    hash: u32,
-    handle: Handle,
-}
-
 fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
 }
@@ -85,11 +78,36 @@ fn spread(hash: u32) -> u64 {
 /// Listeners that share an address and port; more than one only with SO_REUSEPORT.
 type Group = Vec<u32>;
 
+/// The listeners of one address and port.
+#[derive(Clone)]
+struct Listening {
+    addr: BindAddr,
+    port: u16,
+    group: Group,
+}
+
+/// Only the application chooses what is listened on: a plain hash does.
+fn spread_listener(addr: BindAddr, port: u16) -> u64 {
+    let addr = match addr {
+        BindAddr::AnyV4 => 1 << 32,
+        BindAddr::AnyV6 => 2 << 32,
+        BindAddr::AnyDual => 3 << 32,
+        BindAddr::Ip(IpAddr::V4(ip)) => ip.to_bits().into(),
+        BindAddr::Ip(IpAddr::V6(ip)) => {
+            let bits = ip.to_bits();
+            (bits >> 64) as u64 ^ (bits as u64).rotate_left(24)
+        }
+    };
+    (addr ^ u64::from(port) << 40)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(32)
+}
+
 /// All of TCP's lookups.
 #[derive(Clone, Default)]
 pub(crate) struct Demux {
-    table: HashTable<Entry>,
-    listeners: HashMap<(BindAddr, u16), Group, core::hash::BuildHasherDefault<crate::sock::bind::PortHasher>>,
+    table: HashTable<Handle>,
+    listeners: HashTable<Listening>,
     /// Listeners on every address and port of transparent interfaces.
     transparent: Group,
 }
@@ -105,27 +123,32 @@ impl Demux {
     #[inline]
     pub(crate) fn find(&self, hash: u32, is: impl Fn(Object) -> bool) -> Option<Object> {
         self.table
-            .find(spread(hash), |e| e.hash == hash && is(e.handle.object()))
-            .map(|e| e.handle.object())
+            .find(spread(hash), |handle| is(handle.object()))
+            .map(|handle| handle.object())
     }
 
-    /// Adds an object, whose tuple must not be in the table yet.
-    pub(crate) fn insert(&mut self, hash: u32, object: Object) {
-        let entry = Entry {
-            hash,
-            handle: Handle::new(object),
-        };
-        self.table.insert_unique(spread(hash), entry, |e| spread(e.hash));
+    /// Adds an object, whose tuple must not be in the table yet; `hash_of` tells the hashes of those that are.
+    pub(crate) fn insert(&mut self, hash: u32, object: Object, hash_of: impl Fn(Object) -> u32) {
+        let hash_of = |handle: &Handle| spread(hash_of(handle.object()));
+        self.table.insert_unique(spread(hash), Handle::new(object), hash_of);
+    }
+
+    /// Puts another object of the same tuple in the place of `old`.
+    pub(crate) fn replace(&mut self, hash: u32, old: Object, new: Object) {
+        let old = Handle::new(old);
+        if let Some(handle) = self.table.find_mut(spread(hash), |handle| *handle == old) {
+            *handle = Handle::new(new);
+        }
     }
 
     /// Removes an object.
     pub(crate) fn remove(&mut self, hash: u32, object: Object) {
-        let handle = Handle::new(object);
-        if let Ok(entry) = self.table.find_entry(spread(hash), |e| e.handle == handle) {
+        let old = Handle::new(object);
+        if let Ok(entry) = self.table.find_entry(spread(hash), |handle| *handle == old) {
             entry.remove();
         }
         if self.table.is_empty() && self.table.capacity() > 1024 {
-            self.table.shrink_to(64, |e| spread(e.hash));
+            self.table = HashTable::with_capacity(64);
         }
     }
 
@@ -133,17 +156,32 @@ impl Demux {
     pub(crate) fn listen(&mut self, addr: BindAddr, port: u16, listener: u32, transparent: bool) {
         match transparent {
             true => self.transparent.push(listener),
-            false => self.listeners.entry((addr, port)).or_default().push(listener),
+            false => {
+                let is = |l: &Listening| l.port == port && l.addr == addr;
+                let entry = self
+                    .listeners
+                    .entry(spread_listener(addr, port), is, |l| spread_listener(l.addr, l.port));
+                let group = Group::new();
+                let mut entry = entry.or_insert_with(|| Listening { addr, port, group });
+                entry.get_mut().group.push(listener);
+            }
         }
+    }
+
+    fn group(&self, addr: BindAddr, port: u16) -> Option<&Group> {
+        self.listeners
+            .find(spread_listener(addr, port), |l| l.port == port && l.addr == addr)
+            .map(|listening| &listening.group)
     }
 
     /// Removes a listener.
     pub(crate) fn unlisten(&mut self, addr: BindAddr, port: u16, listener: u32) {
         self.transparent.retain(|l| *l != listener);
-        if let Some(group) = self.listeners.get_mut(&(addr, port)) {
-            group.retain(|l| *l != listener);
-            if group.is_empty() {
-                self.listeners.remove(&(addr, port));
+        let is = |l: &Listening| l.port == port && l.addr == addr;
+        if let Ok(mut entry) = self.listeners.find_entry(spread_listener(addr, port), is) {
+            entry.get_mut().group.retain(|l| *l != listener);
+            if entry.get().group.is_empty() {
+                entry.remove();
             }
         }
     }
@@ -154,13 +192,13 @@ impl Demux {
         let wildcard = if ip.is_ipv4() { BindAddr::AnyV4 } else { BindAddr::AnyV6 };
         [BindAddr::Ip(ip), wildcard, BindAddr::AnyDual]
             .into_iter()
-            .find_map(|addr| self.listeners.get(&(addr, port)))
+            .find_map(|addr| self.group(addr, port))
             .and_then(|group| pick(group, hash))
     }
 
     /// Another listener of the group at just this address and port, for what one of it leaves behind.
     pub(crate) fn heir(&self, addr: BindAddr, port: u16, hash: u32) -> Option<u32> {
-        self.listeners.get(&(addr, port)).and_then(|group| pick(group, hash))
+        self.group(addr, port).and_then(|group| pick(group, hash))
     }
 
     /// The transparent listener for a tuple.
@@ -170,7 +208,7 @@ impl Demux {
 
     /// Bytes of memory held.
     pub(crate) fn memory(&self) -> u64 {
-        (self.table.capacity() * (core::mem::size_of::<Entry>() + 1)) as u64
+        self.table.allocation_size() as u64
     }
 }
 

@@ -20,7 +20,7 @@ impl Tcp {
             }
             Some(Object::Request(index)) => {
                 let request = &self.requests[index as usize];
-                if request.held || error.seq != request.iss {
+                if request.is_held() || error.seq != request.iss {
                     return env.mib.inc(Counter::TcpExtOutOfWindowIcmps);
                 }
                 // POSIX wants no network errors from accept: the request just goes.

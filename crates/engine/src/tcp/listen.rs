@@ -1,14 +1,13 @@
 //! Listeners: the accept queue, and how full it and the queue of requests are (Linux: `struct inet_connection_sock`,
 //! `request_sock_queue`).
 
-use super::synq::{NIL, Request};
+use super::synq::Request;
 use crate::event::SocketId;
 use crate::sock::SockOpts;
 use crate::sock::bind::Binding;
 use crate::{Family, Instant};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use slab::Slab;
 
 /// A socket in LISTEN.
 #[derive(Clone)]
@@ -25,8 +24,6 @@ pub(crate) struct Listener {
     pub(crate) requests: u32,
     /// Of these, those without a timeout yet (Linux: `young`).
     pub(crate) young: u32,
-    /// The first of them.
-    pub(crate) first_request: u32,
     /// When a cookie was last needed (Linux: `ts_recent_stamp` of the listener).
     pub(crate) last_overflow: Option<Instant>,
     /// Fast Open's children before their final ACK.
@@ -44,7 +41,6 @@ impl Listener {
             accept: VecDeque::new(),
             requests: 0,
             young: 0,
-            first_request: NIL,
             last_overflow: None,
             fast_open: Default::default(),
         }
@@ -74,37 +70,19 @@ impl Listener {
         retries
     }
 
-    /// Puts a request into the queue.
-    pub(crate) fn link(&mut self, requests: &mut Slab<Request>, index: u32) {
-        let first = self.first_request;
-        if let Some(request) = requests.get_mut(first as usize) {
-            request.prev = index;
-        }
-        let request = &mut requests[index as usize];
-        (request.prev, request.next) = (NIL, first);
-        self.first_request = index;
-        if !request.held {
+    /// A request is in its queue from now on.
+    pub(crate) fn join(&mut self, request: &Request) {
+        if !request.is_held() {
             self.requests += 1;
             self.young += u32::from(request.timeouts == 0);
         }
     }
 
-    /// Takes a request out of the queue.
-    pub(crate) fn unlink(&mut self, requests: &mut Slab<Request>, index: u32) {
-        let Some(request) = requests.get(index as usize) else {
-            return;
-        };
-        let (prev, next, held, old) = (request.prev, request.next, request.held, request.timeouts > 0);
-        match requests.get_mut(prev as usize) {
-            Some(before) => before.next = next,
-            None => self.first_request = next,
-        }
-        if let Some(after) = requests.get_mut(next as usize) {
-            after.prev = prev;
-        }
-        if !held {
+    /// A request leaves its queue.
+    pub(crate) fn leave(&mut self, request: &Request) {
+        if !request.is_held() {
             self.requests -= 1;
-            self.young -= u32::from(!old);
+            self.young -= u32::from(request.timeouts == 0);
         }
     }
 }

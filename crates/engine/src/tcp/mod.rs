@@ -63,6 +63,7 @@ use crate::event::{Event, SocketId};
 use crate::iface::Transmit;
 use crate::ip::Packet;
 use crate::sock::bind::BindTable;
+use crate::timer::TimerKey;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use close::Fate;
@@ -114,6 +115,8 @@ pub(crate) struct Tcp {
     pub(crate) binds: BindTable,
     pub(crate) conns: Slab<Box<Conn>>,
     pub(crate) requests: Slab<Request>,
+    /// Their deadlines, by timeouts so far.
+    syn_timers: synq::Timers,
     pub(crate) listeners: Slab<Box<Listener>>,
     pub(crate) timewaits: TimeWaits,
     /// Connections with something to transmit: index and generation.
@@ -138,6 +141,7 @@ impl Tcp {
             binds: BindTable::default(),
             conns: Slab::new(),
             requests: Slab::new(),
+            syn_timers: synq::Timers::new(TimerKey::Requests),
             listeners: Slab::new(),
             timewaits: TimeWaits::default(),
             ready: VecDeque::new(),
@@ -164,6 +168,19 @@ impl Tcp {
             Object::Request(i) => self.requests.get(i as usize).is_some_and(|r| r.tuple == *tuple),
             timewait => self.timewaits.tuple(timewait) == Some(*tuple),
         })
+    }
+
+    /// Enters an object under the hash of its tuple, which must not be in the table yet.
+    fn enter(&mut self, env: &Env, hash: u32, object: Object) {
+        let hash_of = |object| match object {
+            Object::Conn(i) => self.conns[i as usize].hash,
+            Object::Request(i) => Demux::hash(env, &self.requests[i as usize].tuple),
+            timewait => self
+                .timewaits
+                .tuple(timewait)
+                .map_or(0, |tuple| Demux::hash(env, &tuple)),
+        };
+        self.demux.insert(hash, object, hash_of);
     }
 
     /// A packet for TCP (Linux: `tcp_v4_rcv`).
@@ -345,7 +362,6 @@ impl Tcp {
     /// Takes a connection that is over out of the tables; a TIME_WAIT takes its place if there is to be one.
     fn unhash(&mut self, env: &mut Env, index: u32, fate: Fate) {
         let conn = &mut self.conns[index as usize];
-        self.demux.remove(conn.hash, Object::Conn(index));
         conn.fast_open_done(env);
         if core::mem::take(&mut conn.counted_orphan) {
             env.orphans -= 1;
@@ -356,7 +372,9 @@ impl Tcp {
             self.peers.prove(conn.tuple.remote_ip);
             conn.snd.remember(&env.sysctl, env.metrics.entry(conn.tuple.remote_ip));
         }
+        let hash = conn.hash;
         let Fate::TimeWait { fin_wait2, mut life } = fate else {
+            self.demux.remove(hash, Object::Conn(index));
             match binding {
                 // A port that bind(2) named stays the socket's (Linux: `tcp_set_state`).
                 Some(binding) if binding.port_fixed && conn.sock.is_some() => conn.binding = bind,
@@ -374,7 +392,7 @@ impl Tcp {
             bind,
             ..conn.rest(fin_wait2)
         };
-        let (tuple, hash) = (conn.tuple, conn.hash);
+        let tuple = conn.tuple;
         if env.sysctl.tcp_tw_recycle != 0 && entry.ts_ok {
             // As before Linux 4.12: the host's timestamps stand in for the wait.
             self.peers.remember(tuple.remote_ip, entry.ts_recent, entry.ts_stamp);
@@ -388,10 +406,11 @@ impl Tcp {
             if let Some(key) = key {
                 self.timewaits.sign(object, key);
             }
-            self.demux.insert(hash, object);
+            self.demux.replace(hash, Object::Conn(index), object);
             env.mib.inc(Counter::TcpExtTW);
             return;
         }
+        self.demux.remove(hash, Object::Conn(index));
         env.mib.inc(Counter::TcpExtTCPTimeWaitOverflow);
         trace_move(env, &tuple, entry.state(), State::Closed, Trigger::Timeout);
         if let Some(binding) = binding {

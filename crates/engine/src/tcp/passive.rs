@@ -11,14 +11,15 @@ use super::fastopen::Answer;
 use super::listen::Listener;
 use super::rcv::InitialWindow;
 use super::segment::Segment;
-use super::synq::{Check, NIL, NO_SCALE, Request};
+use super::synq::{Check, Kind, NO_SCALE, Request};
 use super::{Tcp, isn, reset, trace_move};
 use crate::drop::DropReason;
 use crate::env::Env;
 use crate::ip::Route;
+use crate::rows::Place;
 use crate::sock::SockOpts;
 use crate::sock::bind::{BindAddr, BindClass, Binding};
-use crate::timer::{TimerHandle, TimerKey};
+use crate::timer::TimerKey;
 use alloc::sync::Arc;
 use core::time::Duration;
 use estab_proto::state::Trigger;
@@ -119,7 +120,7 @@ impl Tcp {
             return Err(DropReason::NoRoute.into());
         };
         (request.irs, request.rcv_nxt, request.iss) = (segment.seq - 1, segment.seq, segment.ack - 1);
-        let child = self.spawn(env, request, false);
+        let child = self.spawn(env, request, false, None);
         self.enqueue(env, index, child, segment)?;
         Ok(true)
     }
@@ -210,15 +211,10 @@ impl Tcp {
         let key = self.listeners[index as usize].opts.keys.find(request.tuple.remote_ip);
         reset::send_synack_with(env, &mut request, mss, key, cookie);
         let timeout = request.timeout(env);
+        self.listeners[index as usize].join(&request);
         let slot = self.requests.insert(request) as u32;
-        self.listeners[index as usize].link(&mut self.requests, slot);
-        self.demux.insert(hash, Object::Request(slot));
-        let request = &mut self.requests[slot as usize];
-        env.timers.set(
-            &mut request.timer,
-            env.now + timeout,
-            TimerKey::Request(slot, generation),
-        );
+        self.enter(env, hash, Object::Request(slot));
+        self.request_deadline(env, slot, timeout);
         Ok(())
     }
 
@@ -230,7 +226,7 @@ impl Tcp {
         segment: &Segment<'_>,
         hash: u32,
     ) -> Result<(), Reject> {
-        if self.requests[index as usize].held {
+        if self.requests[index as usize].is_held() {
             return self.held_arrives(env, index, segment, hash);
         }
         let listener = self.requests[index as usize].listener;
@@ -240,10 +236,8 @@ impl Tcp {
             Check::Drop(reason) => Err(reason.into()),
             Check::Resend => {
                 self.resend_synack(env, index);
-                let request = &mut self.requests[index as usize];
-                let at = env.now + request.timeout(env);
-                env.timers
-                    .set(&mut request.timer, at, TimerKey::Request(index, request.generation));
+                let timeout = self.requests[index as usize].timeout(env);
+                self.request_deadline(env, index, timeout);
                 Ok(())
             }
             Check::Ack(reason) => {
@@ -279,10 +273,10 @@ impl Tcp {
             self.drop_request(env, index, State::Closed, Trigger::Abort);
             return Err(Reject::reset(DropReason::TcpListenOverflow));
         }
-        let Some(request) = self.take_request(env, index) else {
+        let Some(request) = self.withdraw_request(env, index) else {
             return Err(DropReason::NoSocket.into());
         };
-        let child = self.spawn(env, request, true);
+        let child = self.spawn(env, request, true, Some(index));
         self.enqueue(env, listener_index, child, segment)
     }
 
@@ -299,7 +293,8 @@ impl Tcp {
     }
 
     /// A connection in SYN_RCVD from a request that was taken out of its tables; `measured`: it knows when its SYN-ACK left.
-    pub(super) fn spawn(&mut self, env: &mut Env, request: Request, measured: bool) -> u32 {
+    /// `old`: where it stood, if the connection is to take its place among the lookups.
+    pub(super) fn spawn(&mut self, env: &mut Env, request: Request, measured: bool, old: Option<u32>) -> u32 {
         env.mib.inc(Counter::TcpPassiveOpens);
         let generation = self.next_generation();
         let listener = &self.listeners[request.listener as usize];
@@ -311,7 +306,7 @@ impl Tcp {
             Arc::make_mut(&mut opts).keys = listener.opts.keys.inherited(request.tuple.remote_ip);
         }
         // Opens of a transparent listener stand on foreign addresses, which nobody binds.
-        let binding = (!request.held).then_some(Binding {
+        let binding = (!request.is_held()).then_some(Binding {
             addr: BindAddr::Ip(request.tuple.local_ip),
             port: request.tuple.local_port,
             explicit: listener.binding.explicit,
@@ -361,7 +356,7 @@ impl Tcp {
                 family,
                 opts,
                 binding,
-                iface: request.held.then_some(request.iface),
+                iface: request.is_held().then_some(request.iface),
                 generation,
                 hash,
                 opening,
@@ -381,21 +376,38 @@ impl Tcp {
             self.binds.hold(binding);
         }
         let index = self.conns.insert(conn) as u32;
-        self.demux.insert(hash, Object::Conn(index));
+        match old {
+            Some(old) => self.demux.replace(hash, Object::Request(old), Object::Conn(index)),
+            None => self.enter(env, hash, Object::Conn(index)),
+        }
         index
+    }
+
+    /// (Re)starts a request's timer.
+    pub(super) fn request_deadline(&mut self, env: &mut Env, index: u32, timeout: Duration) {
+        let row = usize::from(self.requests[index as usize].timeouts).min(7);
+        let how = (row, TimerKey::Request(index));
+        let at = env.now + timeout;
+        self.syn_timers.set(&mut env.timers, &mut self.requests, index, at, how);
     }
 
     /// Takes a request out of all tables.
     pub(super) fn take_request(&mut self, env: &mut Env, index: u32) -> Option<Request> {
-        let listener = self.requests.get(index as usize)?.listener;
-        if let Some(listener) = self.listeners.get_mut(listener as usize) {
-            listener.unlink(&mut self.requests, index);
-        }
-        let mut request = self.requests.try_remove(index as usize)?;
-        env.timers.cancel(&mut request.timer);
+        let request = self.withdraw_request(env, index)?;
         self.demux
             .remove(Demux::hash(env, &request.tuple), Object::Request(index));
-        if request.held {
+        Some(request)
+    }
+
+    /// Takes a request out of all tables but that of lookups.
+    fn withdraw_request(&mut self, env: &mut Env, index: u32) -> Option<Request> {
+        let request = self.requests.get(index as usize)?;
+        if let Some(listener) = self.listeners.get_mut(request.listener as usize) {
+            listener.leave(request);
+        }
+        self.syn_timers.cancel(&mut env.timers, &mut self.requests, index);
+        let request = self.requests.try_remove(index as usize)?;
+        if request.is_held() {
             self.held -= 1;
         }
         if self.requests.is_empty() && self.requests.capacity() > 64 {
@@ -429,7 +441,7 @@ impl Tcp {
 
     /// A request's timer has fired.
     pub(super) fn request_timeout(&mut self, env: &mut Env, index: u32) {
-        if self.requests[index as usize].held {
+        if self.requests[index as usize].is_held() {
             return self.held_timeout(env, index);
         }
         let request = &self.requests[index as usize];
@@ -458,9 +470,8 @@ impl Tcp {
             self.listeners[listener_index].young -= 1;
         }
         request.timeouts += 1;
-        let at = env.now + request.timeout(env);
-        env.timers
-            .set(&mut request.timer, at, TimerKey::Request(index, request.generation));
+        let timeout = request.timeout(env);
+        self.request_deadline(env, index, timeout);
     }
 }
 
@@ -546,8 +557,7 @@ pub(super) fn make_request(
         ts_ok,
         ecn_ok: asked.ecn && env.sysctl.tcp_ecn != 0,
         acked: false,
-        held: false,
-        fast_open: false,
+        kind: Kind::Plain,
         tos: match env.sysctl.tcp_reflect_tos {
             0 => opts.tos,
             // The SYN's, but for the ECN bits (Linux: `tcp_v4_send_synack`).
@@ -563,9 +573,7 @@ pub(super) fn make_request(
         iface: segment.iface,
         generation,
         listener: index,
-        next: NIL,
-        prev: NIL,
-        timer: TimerHandle::NONE,
+        ends: Place::NONE,
     };
     Some((request, mss))
 }

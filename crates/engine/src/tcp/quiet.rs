@@ -64,10 +64,8 @@ impl Tcp {
     pub(crate) fn save_timewaits(&self, env: &Env) -> String {
         let mut text = format!("{TITLE}{VERSION} at {}\n", unix_ms(env));
         for (tuple, rest) in self.timewaits.iter() {
-            let left = env
-                .timers
-                .deadline(rest.timer)
-                .map_or(Duration::ZERO, |at| at.since(env.now));
+            let ends = rest.ends.deadline(&env.timers, env.now);
+            let left = ends.map_or(Duration::ZERO, |at| at.since(env.now));
             text += &line(env, &tuple, rest, left);
         }
         for (_, conn) in self
@@ -97,7 +95,6 @@ impl Tcp {
             let now = clock_ms(env);
             rest.ts_stamp = now.wrapping_sub(rest.ts_stamp.wrapping_add(away as u32));
             rest.ts_offset = rest.ts_offset.wrapping_add(away as u32).wrapping_sub(now);
-            rest.generation = self.next_generation();
             let hash = Demux::hash(env, &tuple);
             let full = self.timewaits.len() >= env.sysctl.tcp_max_tw_buckets as usize;
             if left <= away || full || self.find(hash, &tuple).is_some() {
@@ -108,7 +105,7 @@ impl Tcp {
             }
             let life = Duration::from_millis(left - away);
             let object = self.timewaits.insert(env, &tuple, rest, life);
-            self.demux.insert(hash, object);
+            self.enter(env, hash, object);
             restored += 1;
         }
         Ok(restored)
@@ -171,8 +168,7 @@ fn saved(line: &str) -> Option<Saved> {
         ts_offset: number()?,
         bind: PackedBinding::from_bits(number()? as u8),
         last_oow_ack: 0,
-        timer: Default::default(),
-        generation: 0,
+        ends: Default::default(),
         sock: None,
     };
     (words.next().is_none() && local.is_ipv4() == remote.is_ipv4()).then(|| (Tuple::new(local, remote), rest, left))

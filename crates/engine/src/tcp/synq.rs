@@ -9,9 +9,10 @@ use crate::Instant;
 use crate::drop::DropReason;
 use crate::env::Env;
 use crate::iface::IfaceId;
-use crate::timer::TimerHandle;
+use crate::rows::{Place, Places, Rows};
 use core::time::Duration;
 use estab_proto::{Counter, SeqNum, TcpFlags};
+use slab::Slab;
 
 /// TCP_TIMEOUT_INIT: the first SYN-ACK timeout (RFC 6298 §2.1).
 pub(crate) const TIMEOUT_INIT: Duration = Duration::from_secs(1);
@@ -19,8 +20,16 @@ pub(crate) const TIMEOUT_INIT: Duration = Duration::from_secs(1);
 /// No window scale.
 pub(crate) const NO_SCALE: u8 = u8::MAX;
 
-/// No neighbour in the listener's list.
-pub(crate) const NIL: u32 = u32::MAX;
+/// What is special about a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// Nothing.
+    Plain,
+    /// It waits for the application of a transparent listener; nothing was sent.
+    Held,
+    /// Its connection exists already (Fast Open).
+    FastOpen,
+}
 
 /// A request.
 #[derive(Clone)]
@@ -43,10 +52,7 @@ pub(crate) struct Request {
     pub(crate) ecn_ok: bool,
     /// The final ACK came, but nothing could be made of it yet (a full queue, TCP_DEFER_ACCEPT).
     pub(crate) acked: bool,
-    /// It waits for the application of a transparent listener; nothing was sent.
-    pub(crate) held: bool,
-    /// Its connection exists already (Fast Open).
-    pub(crate) fast_open: bool,
+    pub(crate) kind: Kind,
     /// TOS of what it is answered with.
     pub(crate) tos: u8,
     /// Timeouts so far (Linux: `num_timeout`).
@@ -64,13 +70,20 @@ pub(crate) struct Request {
     pub(crate) iface: IfaceId,
     pub(crate) generation: u32,
     pub(crate) listener: u32,
-    /// The listener's other requests.
-    pub(crate) next: u32,
-    pub(crate) prev: u32,
-    pub(crate) timer: TimerHandle,
+    /// When its timer fires.
+    pub(crate) ends: Place,
 }
 
-const _: () = assert!(core::mem::size_of::<Request>() <= 128);
+const _: () = assert!(size_of::<Request>() <= 112);
+
+/// The deadlines of requests: a row for each length of timeout, the last one for all that are longer.
+pub(super) type Timers = Rows<8>;
+
+impl Places for Slab<Request> {
+    fn place(&mut self, index: u32) -> &mut Place {
+        &mut self[index as usize].ends
+    }
+}
 
 /// What a segment means for a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,6 +103,11 @@ pub(crate) enum Check {
 }
 
 impl Request {
+    /// It waits for the application of a transparent listener.
+    pub(crate) fn is_held(&self) -> bool {
+        self.kind == Kind::Held
+    }
+
     /// The timeout after `timeouts` of them (Linux: `tcp_reqsk_timeout`).
     pub(crate) fn timeout(&self, env: &Env) -> Duration {
         let max = Duration::from_millis(env.sysctl.tcp_rto_max_ms.into());
@@ -129,7 +147,7 @@ impl Request {
                 false => Check::Drop(DropReason::TcpInvalidSyn),
             };
         }
-        if flags.contains(TcpFlags::ACK) && !self.fast_open && segment.ack != self.iss + 1 {
+        if flags.contains(TcpFlags::ACK) && self.kind != Kind::FastOpen && segment.ack != self.iss + 1 {
             return Check::Reset(DropReason::TcpInvalidAckSequence);
         }
         let next = self.rcv_nxt;
@@ -168,7 +186,7 @@ impl Request {
         if !flags.contains(TcpFlags::ACK) {
             return Check::Drop(DropReason::TcpFlags);
         }
-        if self.fast_open {
+        if self.kind == Kind::FastOpen {
             return Check::Complete;
         }
         if self.timeouts < defer && segment.end() == next {

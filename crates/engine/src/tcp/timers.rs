@@ -4,6 +4,7 @@
 use super::Tcp;
 use super::conn::Conn;
 use super::snd::{TimerCx, TimerOut};
+use super::timewait;
 use crate::Instant;
 use crate::buf::Memory;
 use crate::env::Env;
@@ -166,16 +167,21 @@ impl Tcp {
                     self.settle(env, index);
                 }
             }
-            TimerKey::Request(index, generation) => {
-                let request = self.requests.get(index as usize);
-                if request.is_some_and(|r| r.generation == generation) {
+            TimerKey::Requests(row) => {
+                while let Some(index) = self.syn_timers.pop(&mut self.requests, row, env.now) {
                     self.request_timeout(env, index);
                 }
+                self.syn_timers.arm(&mut env.timers, row.into());
             }
-            TimerKey::TimeWait(index, generation) => {
-                if let Some(object) = self.timewaits.fired(index, generation) {
+            TimerKey::Request(index) => self.request_timeout(env, index),
+            TimerKey::TimeWaits(row) => {
+                while let Some(object) = self.timewaits.pop(row, env.now) {
                     self.end_timewait(env, object, Some(Trigger::Timeout));
                 }
+                self.timewaits.arm(env, row);
+            }
+            TimerKey::TimeWait(index) => {
+                self.end_timewait(env, timewait::object(index), Some(Trigger::Timeout));
             }
             _ => {}
         }

@@ -6,11 +6,13 @@ use super::conn::Conn;
 use super::demux::{Object, Tuple};
 use super::segment::Segment;
 use super::validate::{in_window, may_answer, paws_rejects};
+use crate::Instant;
 use crate::drop::DropReason;
 use crate::env::Env;
 use crate::event::SocketId;
+use crate::rows::{Place, Places, Rows};
 use crate::sock::bind::PackedBinding;
-use crate::timer::{TimerHandle, TimerKey};
+use crate::timer::TimerKey;
 use alloc::collections::BTreeMap;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
@@ -34,8 +36,8 @@ pub(crate) struct Rest {
     pub(crate) ts_stamp: u32,
     pub(crate) ts_offset: u32,
     pub(crate) last_oow_ack: u32,
-    pub(crate) timer: TimerHandle,
-    pub(crate) generation: u32,
+    /// When it ends.
+    pub(crate) ends: Place,
     /// The handle it had, if the application closed it.
     pub(crate) sock: Option<SocketId>,
     pub(crate) ts_ok: bool,
@@ -60,12 +62,37 @@ const _: () = assert!(core::mem::size_of::<Entry<Ipv4Addr>>() <= 64);
 const _: () = assert!(core::mem::size_of::<Entry<Ipv6Addr>>() <= 96);
 
 /// All TIME_WAITs of a stack.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct TimeWaits {
     v4: Slab<Entry<Ipv4Addr>>,
     v6: Slab<Entry<Ipv6Addr>>,
+    /// Their ends: those of 2·MSL in one row, others in another.
+    ends: Rows<2>,
     /// What signs the ACKs of those that had a key, by [`key_index`].
     keys: BTreeMap<u32, Key>,
+}
+
+impl Default for TimeWaits {
+    fn default() -> TimeWaits {
+        TimeWaits {
+            v4: Slab::new(),
+            v6: Slab::new(),
+            ends: Rows::new(TimerKey::TimeWaits),
+            keys: BTreeMap::new(),
+        }
+    }
+}
+
+/// The two tables as one, by [`key_index`].
+struct Both<'a>(&'a mut Slab<Entry<Ipv4Addr>>, &'a mut Slab<Entry<Ipv6Addr>>);
+
+impl Places for Both<'_> {
+    fn place(&mut self, index: u32) -> &mut Place {
+        match object(index) {
+            Object::TimeWait6(i) => &mut self.1[i as usize].rest.ends,
+            _ => &mut self.0[index as usize].rest.ends,
+        }
+    }
 }
 
 impl TimeWaits {
@@ -108,11 +135,23 @@ impl TimeWaits {
 
     /// (Re)starts its timer.
     pub(crate) fn schedule(&mut self, env: &mut Env, object: Object, life: Duration) {
-        let index = key_index(object);
-        if let Some(rest) = self.rest_mut(object) {
-            let key = TimerKey::TimeWait(index, rest.generation);
-            env.timers.set(&mut rest.timer, env.now + life, key);
+        if self.rest(object).is_some() {
+            let (index, row) = (key_index(object), usize::from(life != two_msl(env)));
+            let mut both = Both(&mut self.v4, &mut self.v6);
+            let how = (row, TimerKey::TimeWait(index));
+            self.ends.set(&mut env.timers, &mut both, index, env.now + life, how);
         }
+    }
+
+    /// Takes the next of a row whose time is over out of it.
+    pub(crate) fn pop(&mut self, row: u8, now: Instant) -> Option<Object> {
+        let mut both = Both(&mut self.v4, &mut self.v6);
+        self.ends.pop(&mut both, row, now).map(object)
+    }
+
+    /// Waits for the row's next.
+    pub(crate) fn arm(&mut self, env: &mut Env, row: u8) {
+        self.ends.arm(&mut env.timers, row.into());
     }
 
     pub(crate) fn rest(&self, object: Object) -> Option<&Rest> {
@@ -139,25 +178,16 @@ impl TimeWaits {
         }
     }
 
-    /// The entry whose timer fired.
-    pub(crate) fn fired(&self, index: u32, generation: u32) -> Option<Object> {
-        let object = match index & V6_KEY {
-            0 => Object::TimeWait4(index),
-            _ => Object::TimeWait6(index & !V6_KEY),
-        };
-        self.rest(object)
-            .filter(|rest| rest.generation == generation)
-            .map(|_| object)
-    }
-
     /// Removes one; its hold on the port is the caller's to release.
     pub(crate) fn remove(&mut self, env: &mut Env, object: Object) -> Option<(Tuple, Rest)> {
-        let (tuple, mut rest) = match object {
+        self.rest(object)?;
+        let mut both = Both(&mut self.v4, &mut self.v6);
+        self.ends.cancel(&mut env.timers, &mut both, key_index(object));
+        let (tuple, rest) = match object {
             Object::TimeWait4(i) => self.v4.try_remove(i as usize).map(|e| (tuple(&e), e.rest)),
             Object::TimeWait6(i) => self.v6.try_remove(i as usize).map(|e| (tuple(&e), e.rest)),
             _ => None,
         }?;
-        env.timers.cancel(&mut rest.timer);
         self.keys.remove(&key_index(object));
         if self.v4.is_empty() && self.v4.capacity() > 64 {
             self.v4 = Slab::new();
@@ -183,6 +213,14 @@ impl TimeWaits {
 }
 
 const V6_KEY: u32 = 1 << 31;
+
+/// The entry of a [`key_index`].
+pub(super) fn object(index: u32) -> Object {
+    match index & V6_KEY {
+        0 => Object::TimeWait4(index),
+        _ => Object::TimeWait6(index & !V6_KEY),
+    }
+}
 
 fn key_index(object: Object) -> u32 {
     match object {
@@ -218,8 +256,7 @@ impl Conn {
             ts_stamp: self.ts.stamp,
             ts_offset: self.ts.offset,
             last_oow_ack: 0,
-            timer: TimerHandle::NONE,
-            generation: self.generation,
+            ends: Place::NONE,
             sock: None,
             ts_ok: self.ts.ok,
             fin_wait2,

@@ -8,12 +8,12 @@ use super::conn::Reject;
 use super::demux::Object;
 use super::passive::{Asked, make_request};
 use super::segment::Segment;
+use super::synq::Kind;
 use super::{Tcp, isn, trace_move};
 use crate::drop::DropReason;
 use crate::env::Env;
 use crate::event::{Event, Incoming, OpenId, SocketId};
 use crate::ip::{Ip, Problem, Subject};
-use crate::timer::TimerKey;
 use crate::{Family, Result, SockError, Unreachable};
 use core::time::Duration;
 use estab_proto::state::Trigger;
@@ -45,20 +45,14 @@ impl Tcp {
         else {
             return Err(DropReason::NoRoute.into());
         };
-        request.held = true;
+        request.kind = Kind::Held;
         let tuple = request.tuple;
         request.iss = isn::isn(env, tuple.local(), tuple.remote());
         trace_move(env, &tuple, State::Listen, State::SynRcvd, Trigger::RcvSyn);
         let slot = self.requests.insert(request) as u32;
         self.held += 1;
-        self.listeners[index as usize].link(&mut self.requests, slot);
-        self.demux.insert(hash, Object::Request(slot));
-        let request = &mut self.requests[slot as usize];
-        env.timers.set(
-            &mut request.timer,
-            env.now + LEAST_PATIENCE,
-            TimerKey::Request(slot, generation),
-        );
+        self.enter(env, hash, Object::Request(slot));
+        self.request_deadline(env, slot, LEAST_PATIENCE);
         env.events.push(Event::Incoming(Incoming {
             listener: sock,
             open: OpenId {
@@ -107,11 +101,7 @@ impl Tcp {
             request.ts_recent = ts.val;
         }
         let patience = (interval * PATIENCE).max(LEAST_PATIENCE);
-        env.timers.set(
-            &mut request.timer,
-            env.now + patience,
-            TimerKey::Request(index, request.generation),
-        );
+        self.request_deadline(env, index, patience);
         Err(DropReason::TcpOpenWaits.into())
     }
 
@@ -123,7 +113,7 @@ impl Tcp {
 
     /// Tells the application that an open's handle is void.
     pub(super) fn forget_open(&mut self, env: &mut Env, index: u32) {
-        if let Some(request) = self.requests.get(index as usize).filter(|r| r.held) {
+        if let Some(request) = self.requests.get(index as usize).filter(|r| r.is_held()) {
             env.events.push(Event::OpenGone(OpenId {
                 index,
                 generation: request.generation,
@@ -140,7 +130,7 @@ impl Tcp {
     fn held(&self, open: OpenId) -> Option<u32> {
         self.requests
             .get(open.index as usize)
-            .filter(|r| r.held && r.generation == open.generation)
+            .filter(|r| r.is_held() && r.generation == open.generation)
             .map(|_| open.index)
     }
 
@@ -155,7 +145,7 @@ impl Tcp {
         let mut request = self.take_request(env, index).ok_or(SockError::EBADF)?;
         // From here on the SYN-ACK counts.
         request.retrans = 0;
-        let child = self.spawn(env, request, false);
+        let child = self.spawn(env, request, false, None);
         let family = self.conns[child as usize].family;
         let id = match sock(child, family) {
             Ok(id) => id,

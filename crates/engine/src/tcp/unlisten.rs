@@ -5,8 +5,8 @@ use super::Tcp;
 use super::close::Fate;
 use super::demux::Demux;
 use super::listen::Listener;
-use super::synq::NIL;
 use crate::env::Env;
+use alloc::vec::Vec;
 use estab_proto::state::Trigger;
 use estab_proto::{Counter, State};
 
@@ -15,17 +15,12 @@ impl Tcp {
     pub(crate) fn close_listener(&mut self, env: &mut Env, index: u32) -> Option<Listener> {
         let binding = self.listeners.get(index as usize)?.binding;
         self.demux.unlisten(binding.addr, binding.port, index);
-        while let Some(first) = self
-            .listeners
-            .get(index as usize)
-            .map(|l| l.first_request)
-            .filter(|r| *r != NIL)
-        {
-            if self.move_request(env, first) {
-                continue;
+        let of_it = self.requests.iter().filter(|(_, request)| request.listener == index);
+        for request in of_it.map(|(at, _)| at as u32).collect::<Vec<_>>() {
+            if !self.move_request(env, request) {
+                self.forget_open(env, request);
+                self.drop_request(env, request, State::Closed, Trigger::Abort);
             }
-            self.forget_open(env, first);
-            self.drop_request(env, first, State::Closed, Trigger::Abort);
         }
         let mut listener = *self.listeners.try_remove(index as usize)?;
         for child in core::mem::take(&mut listener.accept) {
@@ -53,15 +48,16 @@ impl Tcp {
     fn move_request(&mut self, env: &mut Env, index: u32) -> bool {
         let request = &self.requests[index as usize];
         let (old, hash) = (request.listener, Demux::hash(env, &request.tuple));
-        if request.held {
+        if request.is_held() {
             return false;
         }
         let Some(heir) = self.heir(env, &self.listeners[old as usize], hash) else {
             return false;
         };
-        self.listeners[old as usize].unlink(&mut self.requests, index);
-        self.requests[index as usize].listener = heir;
-        self.listeners[heir as usize].link(&mut self.requests, index);
+        let request = &mut self.requests[index as usize];
+        self.listeners[old as usize].leave(request);
+        request.listener = heir;
+        self.listeners[heir as usize].join(request);
         env.mib.inc(Counter::TcpExtTCPMigrateReqSuccess);
         true
     }

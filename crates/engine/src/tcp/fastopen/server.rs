@@ -12,7 +12,7 @@ use crate::tcp::conn::{Conn, Reject};
 use crate::tcp::connect::Settled;
 use crate::tcp::listen::Listener;
 use crate::tcp::segment::Segment;
-use crate::tcp::synq::{Check, Request};
+use crate::tcp::synq::{Check, Kind, Request};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::time::Duration;
@@ -115,9 +115,9 @@ impl Tcp {
         segment: &Segment<'_>,
         cookie: Option<Cookie>,
     ) {
-        request.fast_open = true;
+        request.kind = Kind::FastOpen;
         request.rcv_nxt = segment.end();
-        let child = self.spawn(env, request.clone(), false);
+        let child = self.spawn(env, request.clone(), false, None);
         let listener = &mut self.listeners[listener_index as usize];
         let conn = &mut self.conns[child as usize];
         let settled = Settled {
