@@ -14,16 +14,12 @@ use siphasher::sip::{SipHasher13, SipHasher24};
 pub(crate) enum HashKey {
     /// The demultiplexing tables (Linux: `inet_ehash_secret`).
     Demux,
-    /// Initial sequence numbers (Linux: `net_secret`).
+    /// Initial sequence numbers and timestamp offsets (Linux: `net_secret`, `ts_secret`).
     Isn,
-    /// Timestamp offsets (Linux: `ts_secret`).
-    Timestamp,
     /// Ephemeral ports (RFC 6056 algorithm 3 and 4).
     Port,
-    /// SYN cookies, the part that never changes (Linux: `syncookie_secret[0]`).
+    /// SYN cookies (Linux: `syncookie_secret`).
     Cookie,
-    /// SYN cookies, the part that changes each minute (Linux: `syncookie_secret[1]`).
-    CookieMinute,
     /// Fast Open cookies, until `tcp_fastopen_key` sets their key.
     #[allow(dead_code)] // For Fast Open's server side.
     FastOpen,
@@ -42,8 +38,9 @@ const HASH_KEYS: usize = HashKey::ReusePort as usize + 1;
 pub(crate) struct Rng {
     public: ChaCha12Rng,
     keys: [SipHasher24; HASH_KEYS],
-    /// For [`HashKey::Demux`]: of a hash that no peer ever sees, fewer rounds are enough.
+    /// For [`HashKey::Demux`] and for maps: of a hash that no peer ever sees, fewer rounds are enough.
     demux: SipHasher13,
+    table: SipHasher13,
 }
 
 impl Rng {
@@ -54,11 +51,15 @@ impl Rng {
         let mut secret = ChaCha12Rng::from_seed(seed);
         secret.set_stream(2);
         let secrets: [(u64, u64); HASH_KEYS] = core::array::from_fn(|_| (secret.next_u64(), secret.next_u64()));
-        let (first, second) = secrets[HashKey::Demux as usize];
+        let short = |key: HashKey| {
+            let (first, second) = secrets[key as usize];
+            SipHasher13::new_with_keys(first, second)
+        };
         Rng {
             public,
             keys: secrets.map(|(first, second)| SipHasher24::new_with_keys(first, second)),
-            demux: SipHasher13::new_with_keys(first, second),
+            demux: short(HashKey::Demux),
+            table: short(HashKey::Table),
         }
     }
 
@@ -74,6 +75,7 @@ impl Rng {
     }
 
     /// SipHash-2-4 of `bytes` under the secret for `key`.
+    #[inline]
     pub(crate) fn siphash(&self, key: HashKey, bytes: &[u8]) -> u64 {
         self.keys[key as usize].hash(bytes)
     }
@@ -85,7 +87,7 @@ impl Rng {
 
     /// Keyed hashing for a map.
     pub(crate) fn keyed(&self) -> Keyed {
-        Keyed(self.hasher(HashKey::Table))
+        Keyed(self.table)
     }
 
     /// The keyed hash of two addresses.
@@ -99,26 +101,33 @@ impl Rng {
     /// The hash of a connection's two ends under [`HashKey::Demux`], for tables.
     #[inline]
     pub(crate) fn hash_demux(&self, tuple: &Tuple) -> u64 {
-        let mut bytes = [0; 36];
-        let len = ends_bytes(&mut bytes, tuple);
-        self.demux.hash(&bytes[..len])
+        match ends(tuple, 0) {
+            EndsBytes::V4(bytes) => self.demux.hash(&bytes),
+            EndsBytes::V6(bytes) => self.demux.hash(&bytes),
+        }
+    }
+
+    /// The keyed hash of a connection's two ends, and of a number beside them.
+    pub(crate) fn hash_ends(&self, key: HashKey, tuple: &Tuple, beside: u32) -> u64 {
+        match ends(tuple, beside) {
+            EndsBytes::V4(bytes) => self.siphash(key, &bytes),
+            EndsBytes::V6(bytes) => self.siphash(key, &bytes),
+        }
     }
 
     /// The keyed hash of a connection's two ends.
     pub(crate) fn hash_tuple(&self, key: HashKey, local: SocketAddr, remote: SocketAddr) -> u64 {
-        let mut bytes = [0; 36];
-        let len = tuple_bytes(&mut bytes, local, remote);
-        self.siphash(key, &bytes[..len])
+        self.hash_ends(key, &Tuple::new(local, remote), 0)
     }
 }
 
 /// Hashes the keys of a map that a peer may pick, under the secret of [`HashKey::Table`].
 #[derive(Clone)]
-pub(crate) struct Keyed(SipHasher24);
+pub(crate) struct Keyed(SipHasher13);
 
 impl BuildHasher for Keyed {
-    type Hasher = SipHasher24;
-    fn build_hasher(&self) -> SipHasher24 {
+    type Hasher = SipHasher13;
+    fn build_hasher(&self) -> SipHasher13 {
         self.0
     }
 }
@@ -156,34 +165,36 @@ pub(crate) struct Ends {
 
 impl core::hash::Hash for Ends {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let mut bytes = [0; 36];
-        let len = tuple_bytes(&mut bytes, self.local, self.remote);
-        state.write(&bytes[..len]);
+        match ends(&Tuple::new(self.local, self.remote), 0) {
+            EndsBytes::V4(bytes) => state.write(&bytes),
+            EndsBytes::V6(bytes) => state.write(&bytes),
+        }
     }
 }
 
-/// The 12 (IPv4) or 36 (IPv6) bytes that stand for a connection in every keyed hash.
-pub(crate) fn tuple_bytes(out: &mut [u8; 36], local: SocketAddr, remote: SocketAddr) -> usize {
-    ends_bytes(out, &Tuple::new(local, remote))
+/// What stands for a connection in every keyed hash: whole words, for which SipHash takes no detours.
+enum EndsBytes {
+    V4([u8; 16]),
+    V6([u8; 40]),
 }
 
+/// A connection's two ends, and a number beside them.
 #[inline]
-fn ends_bytes(out: &mut [u8; 36], tuple: &Tuple) -> usize {
-    let len = match (tuple.local_ip, tuple.remote_ip) {
+fn ends(tuple: &Tuple, beside: u32) -> EndsBytes {
+    let ports = u64::from(tuple.local_port) << 48 | u64::from(tuple.remote_port) << 32 | u64::from(beside);
+    match (tuple.local_ip, tuple.remote_ip) {
         (IpAddr::V4(l), IpAddr::V4(r)) => {
-            out[..4].copy_from_slice(&l.octets());
-            out[4..8].copy_from_slice(&r.octets());
-            8
+            let addresses = u128::from(l.to_bits()) << 96 | u128::from(r.to_bits()) << 64;
+            EndsBytes::V4((addresses | u128::from(ports)).to_be_bytes())
         }
         (l, r) => {
-            out[..16].copy_from_slice(&v6_octets(l));
-            out[16..32].copy_from_slice(&v6_octets(r));
-            32
+            let mut bytes = [0; 40];
+            bytes[..16].copy_from_slice(&v6_octets(l));
+            bytes[16..32].copy_from_slice(&v6_octets(r));
+            bytes[32..].copy_from_slice(&ports.to_be_bytes());
+            EndsBytes::V6(bytes)
         }
-    };
-    out[len..len + 2].copy_from_slice(&tuple.local_port.to_be_bytes());
-    out[len + 2..len + 4].copy_from_slice(&tuple.remote_port.to_be_bytes());
-    len + 4
+    }
 }
 
 fn v6_octets(ip: IpAddr) -> [u8; 16] {

@@ -92,10 +92,13 @@ pub struct CcName([u8; 16]);
 
 impl CcName {
     /// The name, cut to 15 bytes.
-    pub fn new(name: &str) -> CcName {
+    pub const fn new(name: &str) -> CcName {
         let mut bytes = [0; 16];
-        let len = name.len().min(15);
-        bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
+        let mut len = 0;
+        while len < name.len() && len < 15 {
+            bytes[len] = name.as_bytes()[len];
+            len += 1;
+        }
         CcName(bytes)
     }
 

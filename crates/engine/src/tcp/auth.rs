@@ -153,11 +153,33 @@ impl Keys {
     }
 }
 
-/// What most headers carry: no options, or timestamps alone.
+/// What most headers carry: no options, timestamps alone, or what Linux's SYNs do.
 fn is_plain(options: &[u8]) -> bool {
     matches!(
         options,
         [] | [kind::NOP, kind::NOP, kind::TIMESTAMPS, 10, _, _, _, _, _, _, _, _]
+            | [
+                kind::MSS,
+                4,
+                _,
+                _,
+                kind::SACK_PERMITTED,
+                2,
+                kind::TIMESTAMPS,
+                10,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                kind::NOP,
+                kind::WINDOW_SCALE,
+                3,
+                _
+            ]
     )
 }
 

@@ -269,13 +269,16 @@ impl Conn {
     /// Makes the sender that the handshake settled; `echo` is the timestamp it came with.
     pub(super) fn settle_sender(&mut self, env: &mut Env, settled: &Settled) {
         let route = self.route(env).ok();
+        if let Some(route) = &route {
+            self.way = env.ip.remember(route);
+        }
         self.pmtu = route.map_or(1500, |route| route.mtu);
         let Some(opening) = self.opening.as_deref() else {
             return;
         };
         let setup = SndSetup {
             iss: opening.iss,
-            mss: self.current_mss(env),
+            mss: self.mss_within(env, self.pmtu),
             mss_clamp: self.mss_clamp,
             window: settled.window,
             wl1: settled.wl1,
@@ -469,15 +472,8 @@ impl Tcp {
         }
         self.binds.hold(&binding);
         let tuple = Tuple::new(SocketAddr::new(local, chosen.port), remote);
-        let (iss, ts_offset) = (
-            chosen
-                .legacy
-                .map_or_else(|| isn::isn(env, tuple.local(), tuple.remote()), |legacy| legacy.iss),
-            match env.sysctl.tcp_timestamps {
-                1 => isn::ts_offset(env, tuple.local(), tuple.remote()),
-                _ => 0,
-            },
-        );
+        let numbers = isn::numbers(env, &tuple);
+        let iss = chosen.legacy.map_or(numbers.isn, |legacy| legacy.iss);
         let mss = own_mss(env, &route, opts.maxseg);
         let (buf, locked) = rcvbuf(env, &opts);
         let scaling = env.sysctl.tcp_window_scaling != 0;
@@ -517,9 +513,10 @@ impl Tcp {
                 generation,
                 hash,
                 opening,
-                ts_offset,
+                ts_offset: numbers.ts_offset,
             },
         );
+        conn.way = env.ip.remember(&route);
         if let Some(legacy) = chosen.legacy {
             conn.ts.recent = legacy.ts_recent;
             conn.ts.stamp = legacy.ts_stamp;

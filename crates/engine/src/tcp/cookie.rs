@@ -1,21 +1,20 @@
 //! SYN cookies (RFC 4987 §3.6; Linux: net/ipv4/syncookies.c, net/ipv6/syncookies.c): a half-open connection kept
 //! in the sequence number of its SYN-ACK, and its options in the timestamp.
 //!
-//! The number is the sum of a hash that never changes, the peer's own number, the minute in the top 8 bits, and,
-//! hashed with the minute, the index of an MSS in the low 24.
+//! The number is the sum of a keyed hash of the connection and the minute, the peer's own number, and the index of an MSS.
+//! (Linux takes a second hash, without the minute, and tells the minute in the top 8 bits; a guess is as unlikely here to be
+//! one of the eight numbers that are good, and a SYN costs one hash less.)
 
+use super::demux::Tuple;
 use crate::env::Env;
-use crate::rng::{HashKey, tuple_bytes};
+use crate::rng::HashKey;
 use crate::sysctl::Sysctls;
-use core::net::SocketAddr;
 use estab_proto::SeqNum;
 
 /// The MSSs a cookie can tell; what peers offer most (Linux: `msstab`).
 const MSS_V4: [u16; 4] = [536, 1300, 1440, 1460];
 const MSS_V6: [u16; 4] = [1280 - 60, 1480 - 60, 1500 - 60, 9000 - 60];
 
-const DATA_BITS: u32 = 24;
-const DATA_MASK: u32 = (1 << DATA_BITS) - 1;
 /// Minutes a cookie may be old: it is good for 60 to 120 s (Linux: MAX_SYNCOOKIE_AGE).
 const MAX_AGE: u32 = 2;
 
@@ -37,48 +36,31 @@ fn minute(env: &Env) -> u32 {
     (env.now.nanos() / 60_000_000_000) as u32
 }
 
-fn hash(env: &Env, key: HashKey, local: SocketAddr, remote: SocketAddr, minute: u32) -> u32 {
-    let mut tuple = [0; 36];
-    let len = tuple_bytes(&mut tuple, local, remote);
-    let mut bytes = [0; 40];
-    bytes[..len].copy_from_slice(&tuple[..len]);
-    bytes[len..len + 4].copy_from_slice(&minute.to_be_bytes());
-    env.rng.siphash(key, &bytes[..len + 4]) as u32
+fn hash(env: &Env, tuple: &Tuple, minute: u32) -> u32 {
+    env.rng.hash_ends(HashKey::Cookie, tuple, minute) as u32
 }
 
-fn table(local: SocketAddr) -> &'static [u16; 4] {
-    if local.is_ipv4() { &MSS_V4 } else { &MSS_V6 }
+fn table(tuple: &Tuple) -> &'static [u16; 4] {
+    if tuple.local_ip.is_ipv4() { &MSS_V4 } else { &MSS_V6 }
 }
 
 /// The SYN-ACK's sequence number for a SYN with number `irs` that offered `mss`, and the MSS it will be taken for:
 /// the largest of the table that is not larger, or the smallest.
-pub(crate) fn make(env: &Env, local: SocketAddr, remote: SocketAddr, irs: SeqNum, mss: u16) -> (SeqNum, u16) {
-    let table = table(local);
+pub(crate) fn make(env: &Env, tuple: &Tuple, irs: SeqNum, mss: u16) -> (SeqNum, u16) {
+    let table = table(tuple);
     let index = table.iter().rposition(|known| *known <= mss).unwrap_or(0);
-    let minute = minute(env);
-    let data = hash(env, HashKey::CookieMinute, local, remote, minute).wrapping_add(index as u32) & DATA_MASK;
-    let cookie = hash(env, HashKey::Cookie, local, remote, 0)
-        .wrapping_add(irs.0)
-        .wrapping_add(minute << DATA_BITS)
-        .wrapping_add(data);
-    (SeqNum(cookie), table[index])
+    let cookie = irs + hash(env, tuple, minute(env)).wrapping_add(index as u32);
+    (cookie, table[index])
 }
 
 /// The MSS in a cookie of ours, not older than two minutes; `irs` is the number of the peer's SYN, one less than
 /// that of its ACK, and `cookie` one less than what it acknowledges. `None`: it isn't one.
-pub(crate) fn check(env: &Env, local: SocketAddr, remote: SocketAddr, irs: SeqNum, cookie: SeqNum) -> Option<u16> {
-    let rest = cookie
-        .0
-        .wrapping_sub(hash(env, HashKey::Cookie, local, remote, 0))
-        .wrapping_sub(irs.0);
-    let minute = minute(env);
-    let age = minute.wrapping_sub(rest >> DATA_BITS) & 0xff;
-    if age >= MAX_AGE {
-        return None;
-    }
-    let then = hash(env, HashKey::CookieMinute, local, remote, minute.wrapping_sub(age));
-    let index = rest.wrapping_sub(then) & DATA_MASK;
-    table(local).get(index as usize).copied()
+pub(crate) fn check(env: &Env, tuple: &Tuple, irs: SeqNum, cookie: SeqNum) -> Option<u16> {
+    let sum = cookie.0.wrapping_sub(irs.0);
+    (0..MAX_AGE).find_map(|age| {
+        let then = hash(env, tuple, minute(env).wrapping_sub(age));
+        table(tuple).get(sum.wrapping_sub(then) as usize).copied()
+    })
 }
 
 /// The timestamp for a SYN-ACK sent at `now` (its clock, without the connection's offset): `options` in the low bits,
@@ -110,6 +92,7 @@ pub(crate) fn from_timestamp(sysctl: &Sysctls, echoed: u32) -> Option<CookieOpti
 mod tests {
     use super::*;
     use crate::Instant;
+    use crate::tcp::isn::numbers;
     use core::time::Duration;
 
     const IRS: SeqNum = SeqNum(0xfffffff0);
@@ -125,12 +108,12 @@ mod tests {
         )
     }
 
-    fn ends(v6: bool) -> (SocketAddr, SocketAddr) {
+    fn ends(v6: bool) -> Tuple {
         let text = match v6 {
             true => ("[2001:db8::1]:80", "[2001:db8::2]:40000"),
             false => ("192.0.2.1:80", "192.0.2.2:40000"),
         };
-        (text.0.parse().unwrap(), text.1.parse().unwrap())
+        Tuple::new(text.0.parse().unwrap(), text.1.parse().unwrap())
     }
 
     #[test]
@@ -144,38 +127,40 @@ mod tests {
             (true, 1460, 1440),
             (true, 9000, 8940),
         ] {
-            let (local, remote) = ends(v6);
-            let (cookie, mss) = make(&env, local, remote, IRS, offered);
+            let tuple = ends(v6);
+            let (cookie, mss) = make(&env, &tuple, IRS, offered);
             assert_eq!(mss, told);
-            assert_eq!(check(&env, local, remote, IRS, cookie), Some(told));
+            assert_eq!(check(&env, &tuple, IRS, cookie), Some(told));
         }
     }
 
     #[test]
     fn a_cookie_is_good_for_one_to_two_minutes() {
         let mut env = env();
-        let (local, remote) = ends(false);
-        let (cookie, _) = make(&env, local, remote, IRS, 1460);
+        let tuple = ends(false);
+        let (cookie, _) = make(&env, &tuple, IRS, 1460);
         // It was made in the last millisecond of a minute: this is the shortest life.
         env.now += Duration::from_secs(60);
-        assert_eq!(check(&env, local, remote, IRS, cookie), Some(1460));
+        assert_eq!(check(&env, &tuple, IRS, cookie), Some(1460));
         env.now += Duration::from_millis(1);
-        assert_eq!(check(&env, local, remote, IRS, cookie), None);
-        let (cookie, _) = make(&env, local, remote, IRS, 1460);
+        assert_eq!(check(&env, &tuple, IRS, cookie), None);
+        let (cookie, _) = make(&env, &tuple, IRS, 1460);
         env.now += Duration::from_millis(119_999);
-        assert_eq!(check(&env, local, remote, IRS, cookie), Some(1460));
+        assert_eq!(check(&env, &tuple, IRS, cookie), Some(1460));
     }
 
     #[test]
     fn a_cookie_is_good_for_its_connection_only() {
         let env = env();
-        let (local, remote) = ends(false);
-        let (cookie, _) = make(&env, local, remote, IRS, 1460);
-        let mut other = remote;
-        other.set_port(40001);
-        assert_eq!(check(&env, local, other, IRS, cookie), None);
-        assert_eq!(check(&env, local, remote, IRS + 1000, cookie), None);
-        let taken = (0..100_000).filter(|n| check(&env, local, remote, IRS, SeqNum(n * 40_009)).is_some());
+        let tuple = ends(false);
+        let (cookie, _) = make(&env, &tuple, IRS, 1460);
+        let other = Tuple {
+            remote_port: 40001,
+            ..tuple
+        };
+        assert_eq!(check(&env, &other, IRS, cookie), None);
+        assert_eq!(check(&env, &tuple, IRS + 1000, cookie), None);
+        let taken = (0..100_000).filter(|n| check(&env, &tuple, IRS, SeqNum(n * 40_009)).is_some());
         assert_eq!(taken.count(), 0);
     }
 
@@ -219,16 +204,16 @@ mod tests {
     #[test]
     fn isns_of_one_connection_move_with_the_clock_and_differ_between_connections() {
         let mut env = env();
-        let (local, remote) = ends(false);
-        let first = crate::tcp::isn::isn(&env, local, remote);
+        let tuple = ends(false);
+        let first = numbers(&env, &tuple);
         env.now += Duration::from_nanos(64 * 1000);
-        assert_eq!(crate::tcp::isn::isn(&env, local, remote) - first, 1000);
-        let mut other = remote;
-        other.set_port(40001);
-        assert_ne!(crate::tcp::isn::isn(&env, local, other) - first, 1000);
-        assert_ne!(
-            crate::tcp::isn::ts_offset(&env, local, remote),
-            crate::tcp::isn::ts_offset(&env, local, other)
-        );
+        assert_eq!(numbers(&env, &tuple).isn - first.isn, 1000);
+        assert_eq!(numbers(&env, &tuple).ts_offset, first.ts_offset);
+        let other = Tuple {
+            remote_port: 40001,
+            ..tuple
+        };
+        assert_ne!(numbers(&env, &other).isn - first.isn, 1000);
+        assert_ne!(numbers(&env, &other).ts_offset, first.ts_offset);
     }
 }

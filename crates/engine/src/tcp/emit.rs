@@ -76,8 +76,12 @@ impl Conn {
 
     /// Payload bytes of a full segment: what MTU and peer allow, less timestamps (Linux: `tcp_sync_mss`).
     pub(super) fn current_mss(&self, env: &Env) -> u16 {
+        self.mss_within(env, self.route(env).map_or(1500, |route| route.mtu))
+    }
+
+    /// The same where the path's MTU is known.
+    pub(super) fn mss_within(&self, env: &Env, mtu: u32) -> u16 {
         let v4 = self.tuple.local_ip.is_ipv4();
-        let mtu = self.route(env).map_or(1500, |route| route.mtu);
         let by_mtu = mtu.saturating_sub(fixed_headers(v4)).min(u32::from(self.mss_clamp));
         let options = if self.ts.ok { 12 } else { 0 };
         by_mtu

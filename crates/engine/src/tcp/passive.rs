@@ -61,7 +61,7 @@ impl Tcp {
             return Err(DropReason::TcpReset.into());
         }
         if segment.ack_set() {
-            if !segment.syn() && self.cookie_arrives(env, listener, segment)? {
+            if !segment.syn() && self.cookie_arrives(env, listener, segment, hash)? {
                 return Ok(());
             }
             return Err(Reject::reset(DropReason::TcpFlags));
@@ -76,7 +76,7 @@ impl Tcp {
     }
 
     /// An ACK for a listener: perhaps it completes a cookie's handshake (Linux: `cookie_v4_check`). `false`: it does not.
-    fn cookie_arrives(&mut self, env: &mut Env, index: u32, segment: &Segment<'_>) -> Result<bool, Reject> {
+    fn cookie_arrives(&mut self, env: &mut Env, index: u32, segment: &Segment<'_>, hash: u32) -> Result<bool, Reject> {
         let listener = &mut self.listeners[index as usize];
         let recent = listener
             .last_overflow
@@ -84,16 +84,12 @@ impl Tcp {
         if env.sysctl.tcp_syncookies == 0 || !recent {
             return Ok(false);
         }
-        let (local, remote) = (segment.local(), segment.remote());
-        let Some(mss) = cookie::check(env, local, remote, segment.seq - 1, segment.ack - 1) else {
+        let Some(mss) = cookie::check(env, &segment.tuple, segment.seq - 1, segment.ack - 1) else {
             env.mib.inc(Counter::TcpExtSyncookiesFailed);
             return Ok(false);
         };
         env.mib.inc(Counter::TcpExtSyncookiesRecv);
-        let ts_offset = match env.sysctl.tcp_timestamps {
-            1 => isn::ts_offset(env, local, remote),
-            _ => 0,
-        };
+        let ts_offset = isn::numbers(env, &segment.tuple).ts_offset;
         let options = match segment.options.timestamps {
             None => CookieOptions::default(),
             Some(ts) => match cookie::from_timestamp(&env.sysctl, ts.ecr.wrapping_sub(ts_offset)) {
@@ -120,7 +116,7 @@ impl Tcp {
             return Err(DropReason::NoRoute.into());
         };
         (request.irs, request.rcv_nxt, request.iss) = (segment.seq - 1, segment.seq, segment.ack - 1);
-        let child = self.spawn(env, request, false, None);
+        let child = self.spawn(env, request, hash, false, None);
         self.enqueue(env, index, child, segment)?;
         Ok(true)
     }
@@ -183,12 +179,7 @@ impl Tcp {
             env.mib.inc(Counter::TcpExtListenDrops);
             return Err(DropReason::NoRoute.into());
         };
-        request.iss = match isn {
-            Some(isn) => isn,
-            // The cookie is yet to come.
-            None if want_cookie => request.iss,
-            None => isn::isn(env, request.tuple.local(), request.tuple.remote()),
-        };
+        request.iss = isn.unwrap_or(request.iss);
         let from = if isn.is_some() { State::TimeWait } else { State::Listen };
         trace_move(env, &request.tuple, from, State::SynRcvd, Trigger::RcvSyn);
         if want_cookie {
@@ -204,7 +195,7 @@ impl Tcp {
         let cookie = match self.fast_open_syn(env, index, segment) {
             Answer::Request(cookie) => cookie,
             Answer::Child(cookie) => {
-                self.fast_open_child(env, index, request, segment, cookie);
+                self.fast_open_child(env, index, request, segment, hash, cookie);
                 return Ok(());
             }
         };
@@ -255,12 +246,12 @@ impl Tcp {
                 self.drop_request(env, index, to, on);
                 Err(Reject::reset(DropReason::TcpReset))
             }
-            Check::Complete => self.complete(env, index, segment),
+            Check::Complete => self.complete(env, index, segment, hash),
         }
     }
 
     /// The final ACK: the request becomes a connection (Linux: `tcp_v4_syn_recv_sock`).
-    fn complete(&mut self, env: &mut Env, index: u32, segment: &Segment<'_>) -> Result<(), Reject> {
+    fn complete(&mut self, env: &mut Env, index: u32, segment: &Segment<'_>, hash: u32) -> Result<(), Reject> {
         let listener_index = self.requests[index as usize].listener;
         if self.listeners[listener_index as usize].accept_full() {
             env.mib.inc(Counter::TcpExtListenOverflows);
@@ -276,7 +267,7 @@ impl Tcp {
         let Some(request) = self.withdraw_request(env, index) else {
             return Err(DropReason::NoSocket.into());
         };
-        let child = self.spawn(env, request, true, Some(index));
+        let child = self.spawn(env, request, hash, true, Some(index));
         self.enqueue(env, listener_index, child, segment)
     }
 
@@ -294,7 +285,14 @@ impl Tcp {
 
     /// A connection in SYN_RCVD from a request that was taken out of its tables; `measured`: it knows when its SYN-ACK left.
     /// `old`: where it stood, if the connection is to take its place among the lookups.
-    pub(super) fn spawn(&mut self, env: &mut Env, request: Request, measured: bool, old: Option<u32>) -> u32 {
+    pub(super) fn spawn(
+        &mut self,
+        env: &mut Env,
+        request: Request,
+        hash: u32,
+        measured: bool,
+        old: Option<u32>,
+    ) -> u32 {
         env.mib.inc(Counter::TcpPassiveOpens);
         let generation = self.next_generation();
         let listener = &self.listeners[request.listener as usize];
@@ -346,7 +344,6 @@ impl Tcp {
             deadline: None,
             passive: true,
         };
-        let hash = Demux::hash(env, &request.tuple);
         let family = listener.family;
         let mut conn = Conn::new(
             env,
@@ -477,9 +474,7 @@ impl Tcp {
 
 /// A SYN-ACK that keeps the request in its own numbers (Linux: `cookie_init_sequence`, `cookie_init_timestamp`).
 fn send_cookie(env: &mut Env, request: &mut Request, mss: u16, key: Option<&Key>) {
-    let (local, remote) = (request.tuple.local(), request.tuple.remote());
-    let (iss, _) = cookie::make(env, local, remote, request.irs, request.mss);
-    request.iss = iss;
+    (request.iss, _) = cookie::make(env, &request.tuple, request.irs, request.mss);
     env.mib.inc(Counter::TcpExtSyncookiesSent);
     let options = CookieOptions {
         window_scale: (request.peer_scale != NO_SCALE).then_some(request.peer_scale),
@@ -517,7 +512,7 @@ impl Asked {
     }
 }
 
-/// A request for a SYN, and the MSS to announce; `None` without a way back. Its ISS is the caller's to choose.
+/// A request for a SYN, and the MSS to announce; `None` without a way back.
 pub(super) fn make_request(
     env: &mut Env,
     listener: &Listener,
@@ -528,7 +523,6 @@ pub(super) fn make_request(
 ) -> Option<(Request, u16)> {
     let opts = &listener.opts;
     let tuple = segment.tuple;
-    let (local, remote) = (tuple.local(), tuple.remote());
     let route = env.ip.route_on(segment.iface, tuple.remote_ip, tuple.local_ip).ok()?;
     let ts_ok = asked.ts.is_some() && env.sysctl.tcp_timestamps != 0;
     let wscale_ok = asked.scale.is_some() && env.sysctl.tcp_window_scaling != 0;
@@ -536,10 +530,7 @@ pub(super) fn make_request(
     let (buf, locked) = rcvbuf(env, opts);
     let announced = if ts_ok { mss.saturating_sub(12) } else { mss };
     let window = InitialWindow::select(&env.sysctl, buf, locked, announced, opts.window_clamp, wscale_ok);
-    let ts_offset = match ts_ok && env.sysctl.tcp_timestamps != 2 {
-        true => isn::ts_offset(env, local, remote),
-        false => 0,
-    };
+    let numbers = isn::numbers(env, &tuple);
     let request = Request {
         tuple,
         peer_scale: if wscale_ok {
@@ -550,7 +541,7 @@ pub(super) fn make_request(
         own_scale: window.scale.bits(),
         irs: segment.seq,
         rcv_nxt: segment.seq + 1,
-        iss: SeqNum(0),
+        iss: numbers.isn,
         mss: super::peer_mss(asked.mss, tuple.remote_ip, opts.maxseg),
         window: window.rcv_wnd,
         sack_ok: asked.sack && env.sysctl.tcp_sack != 0,
@@ -566,7 +557,7 @@ pub(super) fn make_request(
         timeouts: 0,
         retrans: 0,
         ts_recent: asked.ts.unwrap_or(0),
-        ts_offset,
+        ts_offset: numbers.ts_offset,
         first_sent_ms: super::clock_ms(env),
         sent_at: env.now,
         last_oow_ack: 0,

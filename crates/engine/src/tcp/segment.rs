@@ -4,7 +4,6 @@ use super::demux::Tuple;
 use crate::drop::DropReason;
 use crate::iface::IfaceId;
 use crate::ip::Packet;
-use core::net::SocketAddr;
 use estab_proto::trace::{OptionTrace, OptionsTrace};
 use estab_proto::{ScaledWindow, SegmentTrace, SeqNum, TcpFlags};
 use estab_wire::tcp::{self as wire, OptionIter, Options, kind};
@@ -66,16 +65,6 @@ impl<'a> Segment<'a> {
             ecn: packet.ecn(),
             gso_size: packet.meta.gso_size,
         })
-    }
-
-    /// Whom it was sent to.
-    pub(crate) fn local(&self) -> SocketAddr {
-        self.tuple.local()
-    }
-
-    /// Who sent it.
-    pub(crate) fn remote(&self) -> SocketAddr {
-        self.tuple.remote()
     }
 
     pub(crate) fn has(&self, flag: TcpFlags) -> bool {

@@ -5,11 +5,11 @@
 //! ISN. Their number is bounded, they take no cookie and no data.
 
 use super::conn::Reject;
-use super::demux::Object;
+use super::demux::{Demux, Object};
 use super::passive::{Asked, make_request};
 use super::segment::Segment;
 use super::synq::Kind;
-use super::{Tcp, isn, trace_move};
+use super::{Tcp, trace_move};
 use crate::drop::DropReason;
 use crate::env::Env;
 use crate::event::{Event, Incoming, OpenId, SocketId};
@@ -47,7 +47,6 @@ impl Tcp {
         };
         request.kind = Kind::Held;
         let tuple = request.tuple;
-        request.iss = isn::isn(env, tuple.local(), tuple.remote());
         trace_move(env, &tuple, State::Listen, State::SynRcvd, Trigger::RcvSyn);
         let slot = self.requests.insert(request) as u32;
         self.held += 1;
@@ -143,9 +142,10 @@ impl Tcp {
     ) -> Result<SocketId> {
         let index = self.held(open).ok_or(SockError::EBADF)?;
         let mut request = self.take_request(env, index).ok_or(SockError::EBADF)?;
+        let hash = Demux::hash(env, &request.tuple);
         // From here on the SYN-ACK counts.
         request.retrans = 0;
-        let child = self.spawn(env, request, false, None);
+        let child = self.spawn(env, request, hash, false, None);
         let family = self.conns[child as usize].family;
         let id = match sock(child, family) {
             Ok(id) => id,

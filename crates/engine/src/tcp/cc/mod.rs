@@ -137,10 +137,12 @@ impl Cc {
 
     /// The congestion control `name`; Reno if there is none of that name.
     pub(crate) fn new(name: CcName) -> Cc {
-        match name.as_str() {
-            "cubic" => Cc::Cubic(Cubic::default()),
-            "bbr" => Cc::Bbr(Box::new(Bbr::new())),
-            _ => Cc::Reno(Reno),
+        if name == const { CcName::new("cubic") } {
+            Cc::Cubic(Cubic::default())
+        } else if name == const { CcName::new("bbr") } {
+            Cc::Bbr(Box::new(Bbr::new()))
+        } else {
+            Cc::Reno(Reno)
         }
     }
 

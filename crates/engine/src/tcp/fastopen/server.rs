@@ -113,11 +113,12 @@ impl Tcp {
         listener_index: u32,
         mut request: Request,
         segment: &Segment<'_>,
+        hash: u32,
         cookie: Option<Cookie>,
     ) {
         request.kind = Kind::FastOpen;
         request.rcv_nxt = segment.end();
-        let child = self.spawn(env, request.clone(), false, None);
+        let child = self.spawn(env, request.clone(), hash, false, None);
         let listener = &mut self.listeners[listener_index as usize];
         let conn = &mut self.conns[child as usize];
         let settled = Settled {
