@@ -121,6 +121,19 @@ impl ByteQueue {
         self.advance(data.len());
     }
 
+    /// Counts `n` bytes readable that are not here: whoever has them says by [`keep`](Self::keep) which of them are to be, before
+    /// anything is read. Of an empty queue in which nothing came early.
+    pub(crate) fn lend(&mut self, n: usize) {
+        debug_assert_eq!(self.extent, 0);
+        self.begin(0, n);
+        (self.len, self.extent) = (n as u32, n as u32);
+    }
+
+    /// Of the bytes that were lent, those from `offset` on.
+    pub(crate) fn keep(&mut self, pool: &mut Pool, offset: usize, data: &[u8]) {
+        self.write(pool, offset, data, |to, from| to.copy_from_slice(from));
+    }
+
     /// Has `fill` put bytes after the last readable one, into as much of `n` bytes of room as [`PARTS`] slices hold; it returns
     /// how many it put there. They stay unreadable until [`advance`](Self::advance). Nothing may have come early.
     pub(crate) fn fill(&mut self, pool: &mut Pool, n: usize, fill: impl FnOnce(&mut [&mut [u8]]) -> usize) -> usize {

@@ -3,7 +3,7 @@
 //! `self.tcp.input(&mut self.env, …)` borrows cleanly.
 
 use crate::buf::{Memory, Pool};
-use crate::event::EventQueue;
+use crate::event::{EventQueue, SocketId};
 use crate::ip::Ip;
 use crate::mib::Mib;
 use crate::rng::Rng;
@@ -55,8 +55,20 @@ pub(crate) struct Env {
     pub(crate) orphans: u32,
     /// No device takes anything: see [`crate::Stack::set_output_full`].
     pub(crate) output_full: bool,
+    /// Whether the application takes text from the packet that is being served.
+    pub(crate) lending: Lending,
     /// Who listens to what happens.
     pub(crate) trace: Sink,
+}
+
+/// Text that an application may take from a packet itself: see [`crate::Stack::handle_packet_with`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Lending {
+    #[default]
+    Never,
+    Wanted,
+    /// The last so many bytes of the packet are this socket's, and not in its queue.
+    Lent(SocketId, usize),
 }
 
 impl Env {
@@ -84,6 +96,7 @@ impl Env {
             challenges: Default::default(),
             orphans: 0,
             output_full: false,
+            lending: Lending::Never,
             trace: Sink::default(),
         }
     }

@@ -1,7 +1,7 @@
 //! The stack as its driver and its application see it.
 
 use crate::echo::Echo;
-use crate::env::Env;
+use crate::env::{Env, Lending};
 use crate::ip::{self, Delivery, Ip};
 use crate::sock::id::{Body, Idle};
 use crate::sock::{SockOpts, SockTable};
@@ -118,6 +118,33 @@ impl Stack {
         match ip::plain_tcp(&mut self.env, on, packet, meta) {
             Some(packet) => self.tcp.input(&mut self.env, &packet),
             None => self.handle_other(on, packet, meta),
+        }
+    }
+
+    /// [`handle_packet`](Self::handle_packet), which shows `take` text that is next in order while none waits before it: whose
+    /// it is, and the bytes where they are in the packet. It says how many it has taken, as by a read; the rest waits in the
+    /// queue. (No copy: for a write to a host socket.)
+    pub fn handle_packet_with(
+        &mut self,
+        now: Instant,
+        on: IfaceId,
+        packet: &[u8],
+        meta: RxMeta,
+        take: impl FnOnce(SocketId, &[u8]) -> usize,
+    ) {
+        self.env.now = now;
+        let Some(packet) = ip::open(&mut self.env, on, packet) else {
+            return;
+        };
+        let Some(plain) = ip::plain_tcp(&mut self.env, on, packet, meta) else {
+            return self.handle_other(on, packet, meta);
+        };
+        self.env.lending = Lending::Wanted;
+        self.tcp.input(&mut self.env, &plain);
+        if let Lending::Lent(id, len) = core::mem::take(&mut self.env.lending) {
+            let text = &plain.payload[plain.payload.len() - len..];
+            let taken = take(id, text).min(len);
+            self.tcp_return_lent(id, taken, &text[taken..]);
         }
     }
 

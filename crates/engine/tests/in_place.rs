@@ -131,3 +131,48 @@ fn what_fills_the_buffer_leaves_whatever_is_to_follow() {
     }
     assert_eq!(got, taken);
 }
+
+/// B takes what it is shown of the packets that A sends; what it was shown, and what it reads afterwards.
+fn shown(pair: &mut Pair, most: usize, data: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let (a, b, _) = pair.open();
+    pair.send(A, a, data).unwrap();
+    let (now, iface) = (pair.now, pair.hosts[B].iface);
+    let mut buf = vec![0; 2000];
+    let mut offers = Vec::new();
+    while let Some(transmit) = pair.hosts[A].stack.poll_transmit(now, &mut buf) {
+        let (packet, meta) = (&buf[..transmit.len], RxMeta::default());
+        pair.hosts[B]
+            .stack
+            .handle_packet_with(now, iface, packet, meta, |id, text| {
+                assert_eq!(id, b);
+                offers.push(text.to_vec());
+                most
+            });
+    }
+    let mut read = Vec::new();
+    while let Ok(bytes) = pair.recv(B, b) {
+        read.extend(bytes);
+    }
+    pair.run_ms(100);
+    assert_eq!(pair.sock(A, a).send_queued(), 0, "all is acknowledged");
+    (offers, read)
+}
+
+#[test]
+fn text_is_taken_from_the_packets_themselves() {
+    let data: Vec<u8> = (0..5000).map(byte).collect();
+    let (offers, read) = shown(&mut Pair::new(), usize::MAX, &data);
+    assert!(offers.len() > 1);
+    assert_eq!(offers.concat(), data);
+    assert_eq!(read, []);
+}
+
+#[test]
+fn text_that_is_left_waits_and_nothing_is_shown_before_it() {
+    let data: Vec<u8> = (0..5000).map(byte).collect();
+    for most in [0, 100] {
+        let (offers, read) = shown(&mut Pair::new(), most, &data);
+        assert_eq!(offers.len(), 1);
+        assert_eq!(read, data[most..]);
+    }
+}

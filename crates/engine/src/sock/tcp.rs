@@ -415,6 +415,18 @@ impl Stack {
         }
     }
 
+    /// The application took `taken` bytes of text from a packet and left `rest`.
+    pub(crate) fn tcp_return_lent(&mut self, id: SocketId, taken: usize, rest: &[u8]) {
+        if let Ok(Which::Conn(index)) = self.which(id) {
+            let conn = &mut self.tcp.conns[index as usize];
+            conn.rcv.return_lent(&mut self.env.rcv(), taken, rest);
+            if !rest.is_empty() {
+                conn.notify(&mut self.env);
+            }
+            self.tcp.settle(&mut self.env, index);
+        }
+    }
+
     pub(crate) fn tcp_send_room(&self, id: SocketId) -> usize {
         self.conn(id).map_or(0, |c| match c.state {
             State::Established | State::CloseWait if !c.snd_shutdown => c.snd.room(),

@@ -12,7 +12,7 @@ use super::segment::Segment;
 use super::snd::{AckIn, Sender, SndSetup};
 use super::timers::NEVER;
 use crate::drop::DropReason;
-use crate::env::Env;
+use crate::env::{Env, Lending};
 use crate::event::SocketId;
 use crate::iface::IfaceId;
 use crate::ip::Way;
@@ -368,6 +368,7 @@ impl Conn {
             .filter(|ts| self.ts.ok && ts.ecr != 0)
             .map(|ts| ts.ecr.wrapping_sub(self.ts.offset));
         let rto = self.snd.rto();
+        let lends = env.lending == Lending::Wanted && self.state == State::Established && self.sock.is_some();
         let out = self.rcv.data(
             &mut env.rcv(),
             &DataIn {
@@ -380,10 +381,13 @@ impl Conn {
                 ts_ecr,
                 rto,
                 held: self.sock.is_some(),
+                lends,
             },
         );
-        if out.readable > 0 {
-            self.notify(env);
+        match self.sock {
+            Some(sock) if out.lent => env.lending = Lending::Lent(sock, out.readable as usize),
+            _ if out.readable > 0 => self.notify(env),
+            _ => {}
         }
         if out.fin {
             self.fin_arrives(env);

@@ -98,6 +98,8 @@ pub(crate) struct DataIn<'a> {
     pub(crate) rto: Duration,
     /// An application holds the socket: it was accepted, and not closed.
     pub(crate) held: bool,
+    /// The application may take the text from the packet: see [`Receiver::return_lent`].
+    pub(crate) lends: bool,
 }
 
 impl DataIn<'_> {
@@ -112,6 +114,8 @@ impl DataIn<'_> {
 pub(crate) struct DataOut {
     /// Bytes that became readable.
     pub(crate) readable: u32,
+    /// They are the last ones of the segment, and only there.
+    pub(crate) lent: bool,
     /// The peer's FIN is now in order: the stream ends (Linux: `tcp_fin`). The caller changes state, and calls
     /// [`Receiver::enter_pingpong`] where that is to CLOSE_WAIT, [`Receiver::ack_now`] where it is to CLOSING or TIME_WAIT.
     pub(crate) fin: bool,
@@ -416,7 +420,12 @@ impl Receiver {
                 };
             }
         }
-        self.queue.push(cx.pool, fresh);
+        let lent = seg.lends && self.may_lend(fin);
+        if lent {
+            self.queue.lend(fresh.len());
+        } else {
+            self.queue.push(cx.pool, fresh);
+        }
         self.charge_in_order(seg.payload.len(), old);
         self.rcv_nxt += fresh.len() as u32;
         if !seg.payload.is_empty() {
@@ -424,6 +433,7 @@ impl Receiver {
         }
         let mut out = DataOut {
             readable: fresh.len() as u32,
+            lent,
             fin,
             drop: None,
         };
@@ -436,6 +446,22 @@ impl Receiver {
         }
         self.bytes_received += u64::from(out.readable);
         out
+    }
+
+    /// Nothing stands between the application and text that is next in order.
+    fn may_lend(&self, fin: bool) -> bool {
+        self.queue.is_empty() && self.ofo.is_none() && self.urg == Urg::None && !fin && !self.flags.has(Flags::SHUTDOWN)
+    }
+
+    /// The application was shown text that [`data`](Self::data) lent: it has read `taken` bytes, and `rest` waits for it.
+    pub(crate) fn return_lent(&mut self, cx: &mut Cx, taken: usize, rest: &[u8]) {
+        if self.queue.len() != taken + rest.len() {
+            return;
+        }
+        self.queue.keep(cx.pool, taken, rest);
+        if taken > 0 {
+            self.consume(cx, taken);
+        }
     }
 
     /// The FIN is next in order: nothing after it counts (Linux: `tcp_fin`).

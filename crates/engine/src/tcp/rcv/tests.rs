@@ -178,6 +178,7 @@ impl Host {
             ts_ecr: self.rcv.flags.has(Flags::TIMESTAMPS).then_some(1000), // Of the SYN-ACK, as long as nothing else is sent.
             rto: self.path.rto,
             held: true,
+            lends: false,
         };
         let out = self.cx(
             |rcv, cx| match rcv.sequence(seg.seq, seg.end_seq(), flags.contains(TcpFlags::FIN)) {
