@@ -34,7 +34,7 @@ pub(crate) struct Core {
     pub(crate) deadlines: Deadlines,
     pub(crate) limits: Arc<Limits>,
     pub(crate) stats: Arc<Stats>,
-    owners: BySocket<Owner>,
+    pub(crate) owners: BySocket<Owner>,
 }
 
 impl Core {

@@ -344,7 +344,14 @@ impl Worker {
             return;
         }
         self.transmit();
-        self.core.stack.handle_packet(self.core.now, self.iface, packet, meta);
+        let core = &mut self.core;
+        let stack = &mut core.stack;
+        stack.handle_packet_with(core.now, self.iface, packet, meta, |id, text| {
+            match core.owners.get(id) {
+                Some(Owner::Tcp(key)) => self.conns.shown(&core.stats, key, text),
+                _ => 0,
+            }
+        });
     }
 
     /// The worker a packet should go to, if it isn't this one.
