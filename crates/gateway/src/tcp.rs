@@ -81,8 +81,8 @@ impl Default for Appetite {
 }
 
 enum Phase {
-    /// The host connects; the guest's SYN waits.
-    Opening(Opening),
+    /// The host connects; the guest's SYN waits. In a box, as most connections never or no longer need it.
+    Opening(Box<Opening>),
     /// A client of the host waits for the guest to answer our SYN.
     Dialing(SocketId),
     /// Both sides are up.
@@ -129,7 +129,7 @@ impl Conns {
     /// A connection whose host side is being opened for the guest.
     pub(crate) fn opening(&mut self, core: &mut Core, host: OwnedFd, opening: Opening) {
         let open = opening.open;
-        let key = self.insert(core, host, Phase::Opening(opening));
+        let key = self.insert(core, host, Phase::Opening(Box::new(opening)));
         if self.opens.len() <= open.index() {
             self.opens.resize(open.index() + 1, None);
         }
