@@ -52,6 +52,7 @@
 
 extern crate alloc;
 
+mod boxes;
 mod buf;
 mod config;
 mod dgram;

@@ -85,8 +85,8 @@ impl Stack {
             .tcp
             .conns
             .iter()
-            .filter(|(_, c)| c.state != State::Closed)
-            .map(move |(_, c)| SockDiag {
+            .filter(|c| c.state != State::Closed)
+            .map(move |c| SockDiag {
                 recv_q: c.rcv.readable() as u32,
                 send_q: c.snd.queued() + u32::from(c.opening.is_some()),
                 timer: c.timer_info(now),

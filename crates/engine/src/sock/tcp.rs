@@ -64,7 +64,7 @@ impl Stack {
 
     fn conn(&self, id: SocketId) -> Option<&Conn> {
         match self.socks.get(id)?.body {
-            Body::Conn(i) => self.tcp.conns.get(i as usize).map(|c| &**c),
+            Body::Conn(i) => self.tcp.conns.get(i as usize),
             _ => None,
         }
     }

@@ -527,7 +527,7 @@ impl Tcp {
             Trigger::ActiveOpen
         };
         conn.move_to(env, State::SynSent, on);
-        let index = self.conns.insert(conn) as u32;
+        let index = self.conns.insert(conn);
         self.enter(env, hash, Object::Conn(index));
         Ok(index)
     }

@@ -56,6 +56,7 @@ mod unlisten;
 pub(crate) mod validate;
 
 use crate::Instant;
+use crate::boxes::Boxes;
 use crate::buf::Memory;
 use crate::drop::DropReason;
 use crate::env::Env;
@@ -113,7 +114,7 @@ pub(crate) struct Payload {
 pub(crate) struct Tcp {
     pub(crate) demux: Demux,
     pub(crate) binds: BindTable,
-    pub(crate) conns: Slab<Box<Conn>>,
+    pub(crate) conns: Boxes<Conn>,
     pub(crate) requests: Slab<Request>,
     /// Their deadlines, by timeouts so far.
     syn_timers: synq::Timers,
@@ -139,7 +140,7 @@ impl Tcp {
         Tcp {
             demux: Demux::default(),
             binds: BindTable::default(),
-            conns: Slab::new(),
+            conns: Boxes::new(),
             requests: Slab::new(),
             syn_timers: synq::Timers::new(TimerKey::Requests),
             listeners: Slab::new(),
@@ -421,7 +422,7 @@ impl Tcp {
 
     /// Frees a connection that nobody holds and no segment can reach.
     fn free(&mut self, env: &mut Env, index: u32) {
-        let Some(mut conn) = self.conns.try_remove(index as usize) else {
+        let Some(mut conn) = self.conns.remove(index) else {
             return;
         };
         env.timers.cancel(&mut conn.timer);
@@ -439,9 +440,6 @@ impl Tcp {
         }
         tell_closed(env, conn.closed);
         env.conns.give(conn);
-        if self.conns.is_empty() && self.conns.capacity() > 64 {
-            self.conns = Slab::new();
-        }
     }
 
     /// Writes one packet of the connections' to `buf`; with `in_place`, what it left out is for
@@ -490,7 +488,7 @@ impl Tcp {
         let conns: usize = self
             .conns
             .iter()
-            .map(|(_, c)| size_of::<Conn>() + c.snd.memory() + c.rcv.truesize() + c.opening.as_ref().map_or(0, |_| 96))
+            .map(|c| size_of::<Conn>() + c.snd.memory() + c.rcv.truesize() + c.opening.as_ref().map_or(0, |_| 96))
             .sum();
         let requests = self.requests.capacity() * size_of::<Request>();
         let listeners: usize = self
@@ -498,7 +496,7 @@ impl Tcp {
             .iter()
             .map(|(_, l)| size_of::<Listener>() + l.accept.capacity() * 4)
             .sum();
-        (conns + requests + listeners) as u64
+        (conns + self.conns.memory() + requests + listeners) as u64
             + self.timewaits.memory()
             + self.peers.memory()
             + self.demux.memory()

@@ -372,7 +372,7 @@ impl Tcp {
         if let Some(binding) = &binding {
             self.binds.hold(binding);
         }
-        let index = self.conns.insert(conn) as u32;
+        let index = self.conns.insert(conn);
         match old {
             Some(old) => self.demux.replace(hash, Object::Request(old), Object::Conn(index)),
             None => self.enter(env, hash, Object::Conn(index)),

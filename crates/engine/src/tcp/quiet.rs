@@ -68,10 +68,10 @@ impl Tcp {
             let left = ends.map_or(Duration::ZERO, |at| at.since(env.now));
             text += &line(env, &tuple, rest, left);
         }
-        for (_, conn) in self
+        for conn in self
             .conns
             .iter()
-            .filter(|(_, conn)| conn.orphan && conn.state == State::FinWait2)
+            .filter(|conn| conn.orphan && conn.state == State::FinWait2)
         {
             let rest = Rest {
                 bind: conn.binding,
