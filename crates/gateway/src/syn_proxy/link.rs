@@ -163,6 +163,14 @@ impl End {
             if !sink.readiness().contains(Readiness::WRITABLE) {
                 break;
             }
+            // The FIN behind the last bytes goes with them.
+            let level = source.readiness();
+            let flags = SendFlags {
+                more: level.contains(Readiness::READ_HANGUP)
+                    && !level.contains(Readiness::ERROR)
+                    && self.error.is_none(),
+                ..SendFlags::default()
+            };
             let mut slices: [&[u8]; PIECES] = [&[]; PIECES];
             let filled = match source.recv_slices(&mut slices) {
                 Ok(filled) => filled,
@@ -182,7 +190,7 @@ impl End {
             }
             let slices = &slices[..filled];
             let len = slices.iter().map(|slice| slice.len()).sum();
-            match sink.send_with(len, SendFlags::default(), |areas| copy(slices, areas)) {
+            match sink.send_with(len, flags, |areas| copy(slices, areas)) {
                 // No room after all: the engine tells when there is some.
                 Ok(0) | Err(SockError::EAGAIN) => break,
                 Ok(taken) => {

@@ -195,7 +195,7 @@ impl SynProxy {
     /// As many clients may wait for the server as for us: with a server that doesn't answer, the rest stay in our accept
     /// queues, and when these are full no SYN is answered, as at the server itself.
     fn may_dial(&self) -> bool {
-        self.dialing < self.stack.sysctls().somaxconn as usize
+        self.dialing < self.stack.sysctls().somaxconn.max(1) as usize
     }
 
     fn accept(&mut self, core: &mut Core) {
