@@ -91,3 +91,16 @@ pub fn rss(pid: u32) -> f64 {
     let pages = statm.split_whitespace().nth(1).and_then(|n| n.parse::<f64>().ok());
     pages.unwrap_or(0.0) * 4096.0
 }
+
+/// Nanoseconds that a process has been running on a core, all its threads (proc(5), schedstat).
+pub fn running_ns(pid: u32) -> f64 {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let of = |thread: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<f64>().ok()
+    };
+    threads.filter_map(of).sum()
+}

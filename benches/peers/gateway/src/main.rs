@@ -1,5 +1,6 @@
 //! `estab gateway` beside its peers: one command that plays host and guest in namespaces of its own, and prints a table.
 
+mod flood;
 mod guest;
 mod host;
 mod server;
@@ -28,7 +29,7 @@ struct Args {
     /// Only these: veth, estab, pasta, slirp4netns, tun2proxy, or the NAME of a --peer.
     #[arg(long, value_delimiter = ',', value_name = "SUBJECT", global = true)]
     only: Vec<String>,
-    /// Only these works: idle, bulk, bulk1500, conn, connect, rr, start.
+    /// Only these works: idle, bulk, bulk1500, conn, connect, rr, flood, start.
     #[arg(long, value_delimiter = ',', value_name = "WORK", global = true)]
     work: Vec<String>,
     /// Rounds, of which the median counts.
@@ -167,6 +168,12 @@ fn rows(args: &Args) -> Vec<Row> {
         Row::new("request and reply, p99: µs", "rr", 99),
         Row::new("RSS idle: kB", "rss", 0),
         Row::new(format!("RSS per idle connection ({idle}): bytes"), "idle", idle),
+        Row::new(
+            "SYN flood through a TUN (veth: the kernel's listener): CPU ns per SYN",
+            "flood",
+            1,
+        ),
+        Row::new("… of which the gateway's", "flood-gateway", 1),
         Row::new("start-up of `true`: ms", "start", 0),
     ];
     if args.soak > 0 {

@@ -4,6 +4,7 @@ use crate::host::{self, SERVER, run, wait_for};
 use crate::server::SOCKS;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Write};
+use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -188,6 +189,37 @@ impl Subject {
             Kind::Estab | Kind::Pasta => {}
         }
         Ok(running)
+    }
+
+    /// Whether it can answer a published port itself, or stands for the kernel that does.
+    pub fn meets_floods(&self) -> bool {
+        matches!(self.kind, Kind::Estab | Kind::Veth)
+    }
+
+    /// Starts estab with a SYN proxy, on one thread.
+    pub fn start_shield(&self, at: Ipv4Addr, port: u16) -> Result<Running> {
+        let mut gateway = Command::new(self.program()?);
+        gateway
+            .args(["gateway", "--threads", "1", "--syn-proxy", "-p"])
+            .arg(format!("{at}:{port}:{port}"))
+            .arg("--")
+            .arg(std::env::current_exe()?)
+            .arg("guest")
+            .arg(SERVER.to_string());
+        let gateway = gateway.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        Running::new(Some(gateway), None)
+    }
+
+    /// Sets a sysctl of the estab that runs as `pid`.
+    pub fn set_sysctl(&self, pid: u32, setting: &str) -> Result<()> {
+        let mut estab = Command::new(self.program()?);
+        let status = estab
+            .args(["sysctl", "-w", setting])
+            .env("ESTAB_PID", pid.to_string())
+            .stdout(Stdio::null())
+            .status()?;
+        anyhow::ensure!(status.success(), "estab sysctl -w {setting}: {status}");
+        Ok(())
     }
 
     fn best_mtu(&self) -> u32 {

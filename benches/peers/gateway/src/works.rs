@@ -1,5 +1,6 @@
 //! What is measured of each gateway in a round.
 
+use crate::flood;
 use crate::host::{listens, wait_for};
 use crate::subjects::{Running, Subject};
 use anyhow::{Context, Result};
@@ -50,6 +51,11 @@ pub fn all(subject: &Subject, plan: &Plan) -> Vec<Sample> {
                 round.all(works);
             }
         }
+    }
+    if plan.wants("flood") && subject.meets_floods() {
+        samples.extend(
+            flooded(subject, plan).unwrap_or_else(|err| vec![Sample::failed("flood", 1, "ns", format!("{err:#}"))]),
+        );
     }
     if plan.wants("start") && subject.has_process() {
         samples.extend(
@@ -186,6 +192,14 @@ impl Round<'_> {
         }
         Ok(())
     }
+}
+
+/// A SYN flood's cost.
+fn flooded(subject: &Subject, plan: &Plan) -> Result<Vec<Sample>> {
+    let cost = flood::cost(subject, 100_000 * plan.seconds as usize)?;
+    let of = |work, figure| Sample::of(work, 1, "ns", vec![figure]);
+    let gateway = cost.gateway.map(|figure| of("flood-gateway", figure));
+    Ok([Some(of("flood", cost.all)), gateway].into_iter().flatten().collect())
 }
 
 /// The wall time of running `true` in a network of its own; `None` for those that only attach to one.
