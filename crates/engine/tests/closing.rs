@@ -243,6 +243,16 @@ fn data_in_an_orphans_fin_wait_2_is_answered_by_reset() {
 fn linger2_of_minus_one_spends_no_time_in_fin_wait_2() {
     let mut s = Script::new();
     fin_wait_2(&mut s, Some(-1));
+    // The answer to the ACK, as measured on 6.18.
+    s.expect("R 2:2(0)");
+    assert_eq!(s.host.states(s.now), []);
+    let mut s = Script::new();
+    let (id, _) = s.accepted();
+    s.sock(id).shutdown(Shutdown::Write).unwrap();
+    s.expect("F. 1:1(0) ack 1");
+    s.inject(". 1:1(0) ack 2 win 65535");
+    s.sock(id).set_option(SockOption::Linger2(-1)).unwrap();
+    s.sock(id).close();
     s.expect("R. 2:2(0) ack 1");
     assert_eq!(s.host.states(s.now), []);
     let mut s = Script::new();

@@ -344,8 +344,12 @@ fn a_crossed_syn_again_gets_the_syn_ack_again() {
     s.connect();
     s.expect("S 0:0(0)");
     s.inject("S 0:0(0) win 5792 <mss 1000>");
-    s.expect("S. 0:0(0) ack 1");
+    // As measured on 6.18: it offers what our SYN did, and nothing of that is granted.
+    s.expect("S. 0:0(0) ack 1 <mss 1460,sackOK,TS val 1000 ecr 0,nop,wscale 10>");
     s.run_ms(600);
     s.inject("S 0:0(0) win 5792 <mss 1000>");
     s.expect_at(600, "S. 0:0(0) ack 1");
+    s.inject(". 1:1(0) ack 1 win 5792");
+    s.inject("P. 1:11(10) ack 1 win 5792");
+    s.expect(". 1:1(0) ack 11 win 64230");
 }

@@ -70,7 +70,12 @@ fn segment_arrives_when_established() {
                 Some("TCP_INVALID_SYN"),
             ),
             // Fifth, the ACK: of the future, of the past (RFC 5961 §5).
-            (". 1:1(0) ack 3 win 9", &[], Established, Some("TCP_ACK_UNSENT_DATA")),
+            (
+                ". 1:1(0) ack 3 win 9",
+                &[". 2:2(0) ack 1"],
+                Established,
+                Some("TCP_ACK_UNSENT_DATA"),
+            ),
             (". 1:1(0) ack 1 win 9", &[], Established, None),
             // No ACK at all.
             ("P 1:11(10) win 9", &[], Established, Some("TCP_FLAGS")),

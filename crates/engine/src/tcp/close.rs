@@ -1,10 +1,11 @@
 //! How connections end: shutdown, close, FIN in both directions, orphans, FIN_WAIT_2, aborts
 //! (RFC 9293 §3.10.4–5, §3.6; Linux: `tcp_close`, `tcp_shutdown`, `tcp_fin`, `tcp_time_wait`, `tcp_disconnect`).
 
-use super::conn::Conn;
+use super::conn::{Conn, Reject};
 use super::timers::NEVER;
 use super::timewait::two_msl;
 use crate::buf::Memory;
+use crate::drop::DropReason;
 use crate::env::Env;
 use crate::{Result, Shutdown, SockError};
 use core::time::Duration;
@@ -126,6 +127,18 @@ impl Conn {
         }
     }
 
+    /// An orphan whom TCP_LINGER2 gives no FIN_WAIT_2 ends with the ACK of its FIN, which is answered by a reset whatever it
+    /// brings (Linux: `tcp_rcv_state_process`).
+    pub(super) fn fin_wait2_begins(&mut self, env: &mut Env) -> core::result::Result<(), Reject> {
+        if self.state != State::FinWait1 || !self.orphan || self.opts.linger2 >= 0 || !self.snd.fin_acked() {
+            return Ok(());
+        }
+        env.mib.inc(Counter::TcpExtTCPAbortOnData);
+        self.move_to(env, State::FinWait2, Trigger::RcvAckOfFin);
+        self.finish(env, Trigger::Abort);
+        Err(Reject::reset(DropReason::TcpAbortOnData))
+    }
+
     /// FIN_WAIT_1 whose FIN is acknowledged becomes FIN_WAIT_2; after the segment's text, so that one segment which
     /// also brings the peer's FIN leads straight to TIME_WAIT.
     pub(super) fn leave_fin_wait1(&mut self, env: &mut Env) {
@@ -134,16 +147,16 @@ impl Conn {
             self.snd_shutdown = true;
             self.notify(env);
             if self.orphan {
-                self.orphan_in_fin_wait2(env, Counter::TcpExtTCPAbortOnData);
+                self.orphan_in_fin_wait2(env);
             }
         }
     }
 
     /// An orphan in FIN_WAIT_2 has `tcp_fin_timeout`, of which the last 2·MSL are spent in the TIME_WAIT table
-    /// (Linux: `tcp_rcv_state_process`, `__tcp_close`). `aborted` counts what TCP_LINGER2 -1 cuts short.
-    fn orphan_in_fin_wait2(&mut self, env: &mut Env, aborted: Counter) {
+    /// (Linux: `tcp_rcv_state_process`, `__tcp_close`).
+    fn orphan_in_fin_wait2(&mut self, env: &mut Env) {
         if self.opts.linger2 < 0 {
-            env.mib.inc(aborted);
+            env.mib.inc(Counter::TcpExtTCPAbortOnLinger);
             self.send_active_reset(env);
             return self.finish(env, Trigger::Abort);
         }
@@ -266,7 +279,7 @@ impl Conn {
     fn become_orphan(&mut self, env: &mut Env) {
         self.orphan = true;
         if self.state == State::FinWait2 && self.fate == Fate::Stay {
-            self.orphan_in_fin_wait2(env, Counter::TcpExtTCPAbortOnLinger);
+            self.orphan_in_fin_wait2(env);
         }
         if self.state != State::Closed && self.fate == Fate::Stay {
             if env.orphans >= env.sysctl.tcp_max_orphans || env.memory == Memory::Exhausted {

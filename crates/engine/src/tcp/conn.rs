@@ -232,6 +232,7 @@ impl Conn {
         if self.fate != Fate::Stay {
             return Ok(());
         }
+        self.fin_wait2_begins(env)?;
         self.urgent_arrives(env, segment);
         let text = self.data_arrives(env, segment);
         self.leave_fin_wait1(env);

@@ -29,6 +29,8 @@ pub(crate) struct Opening {
     pub(crate) scale: Option<WindowScale>,
     pub(crate) sack: bool,
     pub(crate) ts: bool,
+    /// What our SYN offered, if a SYN of the peer's has crossed it: the SYN-ACK offers it again, whatever the peer's does.
+    pub(crate) offered: Option<Offer>,
     pub(crate) ecn: bool,
     /// The window our SYN shows.
     pub(crate) window: InitialWindow,
@@ -48,6 +50,14 @@ pub(crate) struct Opening {
     pub(crate) deadline: Option<Instant>,
     /// The SYN of a passive open: `tcp_synack_retries` bound it.
     pub(crate) passive: bool,
+}
+
+/// The options of a SYN that a peer has a say in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offer {
+    scale: Option<WindowScale>,
+    sack: bool,
+    ts: bool,
 }
 
 /// What a handshake settled.
@@ -78,16 +88,25 @@ impl Opening {
 
     /// The SYN's options.
     pub(crate) fn options(&self, env: &Env, offset: u32, recent: u32) -> Options {
+        let Offer { scale, sack, ts } = self.offered.unwrap_or(self.offer());
         Options {
             mss: Some(self.mss),
-            window_scale: self.scale.map(WindowScale::bits),
-            sack_permitted: self.sack,
-            timestamps: self.ts.then(|| Timestamps {
+            window_scale: scale.map(WindowScale::bits),
+            sack_permitted: sack,
+            timestamps: ts.then(|| Timestamps {
                 val: super::clock_ms(env).wrapping_add(offset),
                 ecr: recent,
             }),
             fast_open: self.fast_open,
             ..Options::default()
+        }
+    }
+
+    fn offer(&self) -> Offer {
+        Offer {
+            scale: self.scale,
+            sack: self.sack,
+            ts: self.ts,
         }
     }
 
@@ -371,6 +390,10 @@ impl Conn {
 
     /// SYNs crossed: SYN_RCVD (RFC 9293 §3.5, figure 8).
     fn syn_crosses(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
+        if let Some(opening) = self.opening.as_deref_mut() {
+            // Linux writes SYN-ACKs of active opens by `tcp_syn_options` too.
+            opening.offered = Some(opening.offer());
+        }
         self.negotiate(env, segment);
         let both = TcpFlags::ECE | TcpFlags::CWR;
         self.ecn_ok = self.opening.as_deref().is_some_and(|o| o.ecn) && segment.has(both);
@@ -486,6 +509,7 @@ impl Tcp {
             sack: env.sysctl.tcp_sack != 0,
             // A signature leaves a SYN no room for them (Linux: `tcp_syn_options`).
             ts: env.sysctl.tcp_timestamps != 0 && opts.keys.find(remote.ip()).is_none(),
+            offered: None,
             ecn: env.sysctl.tcp_ecn == 1,
             window,
             fast_open: None,

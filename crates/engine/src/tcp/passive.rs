@@ -331,6 +331,7 @@ impl Tcp {
             scale: wscale_ok.then_some(WindowScale::new(request.own_scale)),
             sack: request.sack_ok,
             ts: request.ts_ok,
+            offered: None,
             ecn: request.ecn_ok,
             window,
             fast_open: None,

@@ -35,7 +35,9 @@ pub(crate) fn may_answer(env: &mut Env, segment: &Segment<'_>, last: &mut u32, s
 /// `tcp_invalid_ratelimit`: one answer per that many milliseconds (Linux: `__tcp_oow_rate_limited`).
 pub(crate) fn oow_allows(env: &mut Env, last: &mut u32, skipped: Counter) -> bool {
     let now = super::clock_ms(env);
-    if *last != 0 && now.wrapping_sub(*last) < env.sysctl.tcp_invalid_ratelimit {
+    // What was answered at 0 ms stands as 1 ms.
+    let elapsed = i64::from(now.wrapping_sub(*last) as i32);
+    if *last != 0 && (-1..i64::from(env.sysctl.tcp_invalid_ratelimit)).contains(&elapsed) {
         env.mib.inc(skipped);
         return false;
     }

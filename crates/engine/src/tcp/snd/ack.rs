@@ -36,6 +36,7 @@ impl Sender {
         if ack.ack.after(self.nxt) {
             return AckOut {
                 drop: Some(DropReason::TcpAckUnsentData),
+                challenge: true,
                 ..AckOut::default()
             };
         }

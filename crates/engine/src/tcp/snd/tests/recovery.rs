@@ -324,7 +324,8 @@ fn a_smaller_path_mtu_sends_the_lost_again_in_pieces() {
 #[test]
 fn an_ack_of_what_was_never_sent_or_far_too_old_is_refused() {
     let mut host = ten_out(USUAL);
-    assert_eq!(host.ack(10_002).drop, Some(DropReason::TcpAckUnsentData));
+    let out = host.ack(10_002);
+    assert_eq!((out.drop, out.challenge), (Some(DropReason::TcpAckUnsentData), true));
     host.ack(10_001);
     assert!(host.ack(5001).old_ack);
     let out = host.ack_with(1, &[], |ack| ack.ack = ISS - (1 << 21));
