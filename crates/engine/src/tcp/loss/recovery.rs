@@ -161,6 +161,7 @@ impl Sender {
 
     /// Fast recovery begins (RFC 6675 §5; Linux: `tcp_enter_recovery`).
     pub(crate) fn enter_recovery(&mut self, env: &mut Env, ece: bool) {
+        self.forget_old_retransmissions();
         env.mib.inc(if self.flags.sack_ok {
             Counter::TcpExtTCPSackRecovery
         } else {

@@ -85,6 +85,14 @@ impl Sender {
         self.board.retrans_out > 0 || self.queue.head().is_some_and(|head| head.tags.any(Tags::EVER_RETRANS))
     }
 
+    /// What comes next is timed and undone by its own first retransmission, where none is under way
+    /// (Linux: `tcp_retrans_stamp_cleanup`).
+    pub(crate) fn forget_old_retransmissions(&mut self) {
+        if !self.any_retrans_done() {
+            self.undo.retrans_stamp = 0;
+        }
+    }
+
     /// The window returns to what it was (Linux: `tcp_undo_cwnd_reduction`).
     fn undo_cwnd_reduction(&mut self, env: &Env, unmark_lost: bool) {
         if unmark_lost {
@@ -112,9 +120,7 @@ impl Sender {
         if self.una != self.high_seq || self.flags.sack_ok {
             return false;
         }
-        if !self.any_retrans_done() {
-            self.undo.retrans_stamp = 0;
-        }
+        self.forget_old_retransmissions();
         true
     }
 
@@ -178,9 +184,7 @@ impl Sender {
         if self.board.retrans_out > 0 {
             return true;
         }
-        if !self.any_retrans_done() {
-            self.undo.retrans_stamp = 0;
-        }
+        self.forget_old_retransmissions();
         self.undo_cwnd_reduction(env, true);
         env.mib.inc(Counter::TcpExtTCPPartialUndo);
         self.try_keep_open(env);
@@ -202,9 +206,7 @@ impl Sender {
 
     /// After an ACK that is no sign of loss (Linux: `tcp_try_to_open`).
     pub(crate) fn try_to_open(&mut self, env: &mut Env, flags: AckFlags) {
-        if !self.any_retrans_done() {
-            self.undo.retrans_stamp = 0;
-        }
+        self.forget_old_retransmissions();
         if flags.any(AckFlags::ECE) {
             self.enter_cwr(env);
         }

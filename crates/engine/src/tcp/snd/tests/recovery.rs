@@ -235,6 +235,30 @@ fn an_older_timestamp_undoes_the_reduction() {
 }
 
 #[test]
+fn a_recovery_right_after_another_is_undone_by_its_own_retransmission_s_time() {
+    let mut host = Host::with(Given { ts: true, ..USUAL }, |_| {});
+    host.write(40_000);
+    host.sent();
+    host.wait(100);
+    host.sack(1, &[(1001, 10_001)]);
+    assert_eq!(host.state(), CaState::Recovery);
+    let sent = host.sent();
+    assert_eq!(sent[0], ". 1:1001(1000) again");
+    assert!(sent.contains(&"P. 12001:14001(2000)".into()), "and new data: {sent:?}");
+    host.wait(100);
+    // The recovery point is reached, and what follows it has a hole.
+    host.sack(10_001, &[(11_001, 14_001)]);
+    assert_eq!(host.state(), CaState::Recovery);
+    assert_eq!(host.sent()[0], ". 10001:11001(1000) again");
+    host.wait(50);
+    // It was only late: the echo is older than this recovery's retransmission, though not than the first one's.
+    let echo = host.env.now_ms() - 150 + 1;
+    host.ack_with(14_001, &[], |ack| ack.ts_ecr = Some(echo));
+    assert_eq!(host.count(Counter::TcpExtTCPFullUndo), 1);
+    assert!(host.state() < CaState::Recovery);
+}
+
+#[test]
 fn a_spurious_timeout_is_found_by_new_data() {
     // F-RTO: no SACK needed, no timestamps.
     let mut host = Host::with(USUAL, |env| env.sysctl.tcp_early_retrans = 0);
