@@ -24,7 +24,7 @@ impl Sender {
             let id = self.queue.id(position);
             if reneged {
                 self.queue.by_id_mut(id).tags.clear(Tags::SACKED);
-            } else if position > 0 && self.rack_timeout_ns(env, self.queue.by_id(id), 0) > 0 {
+            } else if position > 0 && self.rack_timeout_us(env, self.queue.by_id(id), 0) > 0 {
                 continue;
             }
             self.mark_lost(env, id);

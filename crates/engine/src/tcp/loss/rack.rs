@@ -84,10 +84,12 @@ impl Sender {
             .min(self.rtt.srtt())
     }
 
-    /// Nanoseconds until the record counts as lost; 0: it does.
-    pub(crate) fn rack_timeout_ns(&self, env: &Env, seg: &Seg, window_us: u32) -> u64 {
+    /// Microseconds until the record counts as lost; 0: it does. Rounded down, so that those of one burst, which leave
+    /// nanoseconds apart, count alike (Linux: `tcp_rack_skb_timeout`).
+    pub(crate) fn rack_timeout_us(&self, env: &Env, seg: &Seg, window_us: u32) -> u32 {
         let deadline = seg.sent.nanos().saturating_add(self.rack.rtt_ns) + u64::from(window_us) * 1000;
-        deadline.saturating_sub(env.now.nanos())
+        let left = deadline.saturating_sub(env.now.nanos()) / 1000;
+        u32::try_from(left).unwrap_or(u32::MAX)
     }
 
     /// Marks what is lost by now; returns microseconds until the next look, 0: none is needed
@@ -105,12 +107,12 @@ impl Sender {
             if !sent_after((self.rack.sent, self.rack.end), (seg.sent, seg.end())) {
                 break;
             }
-            let left = self.rack_timeout_ns(env, seg, window).div_ceil(1000);
+            let left = self.rack_timeout_us(env, seg, window);
             if left == 0 {
                 self.mark_lost(env, id);
                 self.queue.unlink(id);
             } else {
-                wait = wait.max(u32::try_from(left).unwrap_or(u32::MAX));
+                wait = wait.max(left);
             }
         }
         wait
