@@ -168,7 +168,7 @@ impl Conn {
         }
         let path = self.path();
         if self.rcv.poll_ack(&mut env.rcv(), &path) {
-            let seq = self.snd.acceptable_seq();
+            let seq = self.snd.acceptable_seq(self.rcv.grain());
             return Some(self.dataless(env, seq, TcpFlags::ACK));
         }
         None

@@ -162,7 +162,7 @@ impl Conn {
             .then(|| (clock_ms(env).wrapping_add(self.ts.offset), self.ts.recent));
         let window = self.rcv.select_window(&mut env.rcv());
         Answer {
-            seq: self.snd.acceptable_seq(),
+            seq: self.snd.acceptable_seq(self.rcv.grain()),
             ack: self.rcv.rcv_nxt(),
             flags,
             window,

@@ -496,6 +496,11 @@ impl Receiver {
         self.charged = 0;
     }
 
+    /// The steps in which windows are told, in bytes.
+    pub(crate) fn grain(&self) -> u32 {
+        1 << self.wscale.bits()
+    }
+
     /// The receiver's part of `struct tcp_info`.
     pub(crate) fn info(&self, now: Instant, info: &mut TcpInfo) {
         info.rcv_wscale = self.wscale.bits();

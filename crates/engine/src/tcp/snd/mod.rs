@@ -565,12 +565,11 @@ impl Sender {
     pub(crate) fn nxt(&self) -> SeqNum {
         self.nxt
     }
-    /// The sequence number that a segment without data carries: SND.NXT, or the window's end if it
-    /// shrank (Linux: `tcp_acceptable_seq`).
-    pub(crate) fn acceptable_seq(&self) -> SeqNum {
+    /// The sequence number that a segment without data carries: SND.NXT, or the window's end if it shrank by more than
+    /// scaling rounds away, `grain` bytes (Linux: `tcp_acceptable_seq`).
+    pub(crate) fn acceptable_seq(&self, grain: u32) -> SeqNum {
         let end = self.window_end();
-        let by_scale = self.nxt.since(end) < 1 << 14;
-        if end.at_or_after(self.nxt) || by_scale {
+        if end.at_or_after(self.nxt) || self.nxt.since(end) < grain {
             self.nxt
         } else {
             end

@@ -171,6 +171,31 @@ fn nothing_leaves_past_the_window_and_the_rest_when_it_opens() {
 }
 
 #[test]
+fn a_window_that_shrinks_over_data_in_flight_holds_back_what_lies_beyond_it() {
+    let given = Given {
+        window: 20_000,
+        ..USUAL
+    };
+    let mut host = Host::with(given, |env| env.sysctl.tcp_early_retrans = 0);
+    host.write(30_000);
+    host.sent();
+    host.wait(100);
+    // The right edge moves from 20001 to 3001 (RFC 9293 §3.8.6: a sender must be robust against that).
+    host.ack_with(1001, &[], |ack| ack.window = 2000);
+    assert!(host.sent().is_empty());
+    // What has no data is where the peer takes it, unless scaling alone explains the difference.
+    assert_eq!(host.snd.acceptable_seq(1), ISS + 3001);
+    assert_eq!(host.snd.acceptable_seq(1 << 14), ISS + 10_001);
+    // Only what the window has room for is sent again.
+    assert_eq!(host.next().1, ". 1001:2001(1000) again");
+    host.ack_with(2001, &[], |ack| ack.window = 2000);
+    assert_eq!(host.sent(), ["P. 2001:4001(2000) again"]);
+    // It was all received: the rest goes when the window opens.
+    host.ack_with(10_001, &[], |ack| ack.window = 40_000);
+    assert!(host.sent().concat().contains("10001:"));
+}
+
+#[test]
 fn an_older_segment_does_not_bring_an_older_window_back() {
     let mut host = Host::new();
     host.ack_with(1, &[], |ack| (ack.seq, ack.window) = (SeqNum(10), 5000));
