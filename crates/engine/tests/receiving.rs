@@ -102,3 +102,51 @@ fn an_ack_waits_for_a_reply_no_longer_than_a_listener_says() {
     let at = s.ms();
     s.expect_at(at + 2, ". 6:6(0) ack 201");
 }
+
+/// RFC 7323 §2.3: a shift of 14 and a field of 65535 are nearly 1 GiB; larger shifts count as 14.
+#[test]
+fn windows_scale_to_1_gib_both_ways() {
+    let most = 65_535 << 14;
+    let mut s = Script::new();
+    for (name, value) in [
+        ("net.core.rmem_max", "2147483647"),
+        ("net.ipv4.tcp_rmem", "4096 131072 2147483647"),
+    ] {
+        s.host.stack.set_sysctl(name, value).unwrap();
+    }
+    let listener = s.socket();
+    s.sock(listener).set_option(SockOption::RcvBuf(1 << 30)).unwrap();
+    let local = s.local;
+    s.sock(listener).bind(local).unwrap();
+    s.sock(listener).listen(1).unwrap();
+    s.inject("S 0:0(0) win 65535 <mss 1460,sackOK,nop,wscale 15>");
+    s.expect("S. 0:0(0) ack 1 win 65535 <mss 1460,nop,nop,sackOK,nop,wscale 14>");
+    s.inject(". 1:1(0) ack 1 win 65535");
+    let (id, _) = s.sock(listener).accept().unwrap();
+    let info = s.sock(id).info().unwrap();
+    assert_eq!((info.snd_wscale, info.rcv_wscale), (14, 14));
+    assert_eq!(info.snd_wnd, most);
+    // The window opens with what arrives, up to what the field can say.
+    let mut at = 1;
+    let mut field = 0;
+    while field < 65_535 {
+        let end = at + 60_000;
+        s.inject(&format!(". {at}:{end}(60000) ack 1 win 65535"));
+        at = end;
+        s.sock(id).recv(&mut [0; 60_000], RecvFlags::default()).unwrap();
+        let (_, ack) = s.next(". ack win ");
+        let win = ack.split("win ").nth(1).and_then(|rest| rest.split(' ').next());
+        let win: u32 = win.and_then(|win| win.parse().ok()).unwrap();
+        assert!(win >= field, "the window's right edge never moves left");
+        field = win;
+    }
+    // The last byte that was offered is taken.
+    s.inject(&format!(". {}:{}(1) ack 1 win 65535", at + most - 1, at + most));
+    assert!(s.next(". ack <").1.contains("sack"), "the last byte is kept");
+    assert_eq!(s.host.counter("TcpExtBeyondWindow"), 0);
+    // As on Linux, the buffer's own window may be a little more than the field can say; beyond that nothing is.
+    let kept = s.sock(id).info().unwrap().rcv_wnd;
+    assert!((most..most + (1 << 20)).contains(&kept), "{kept}");
+    s.inject(&format!(". {}:{}(1) ack 1 win 65535", at + kept + 1, at + kept + 2));
+    assert_eq!(s.host.counter("TcpExtBeyondWindow"), 1);
+}

@@ -236,6 +236,31 @@ fn why_sending_waits_is_timed() {
     assert_eq!((info.busy_time, info.rwnd_limited), (150_000, 100_000));
 }
 
+#[test]
+fn a_buffer_too_small_for_the_congestion_window_is_told_from_a_closed_window() {
+    let sndbuf = Some(30_000);
+    let mut host = Host::with(Given { sndbuf, ..USUAL }, |_| {});
+    while host.write(10_000) > 0 {}
+    let all = host.written as u32;
+    // The congestion window opens: all that is queued leaves, and the application waits for room to queue more.
+    host.snd.cwnd.window = 400;
+    host.ack(10_001);
+    host.sent();
+    host.wait(70);
+    let times = |host: &Host| {
+        let info = host.info();
+        (info.busy_time, info.rwnd_limited, info.sndbuf_limited)
+    };
+    assert_eq!(times(&host), (70_000, 0, 70_000));
+    // Room again, then nothing in flight: busy no longer limited, then not even busy.
+    host.ack(all - 5000);
+    host.wait(30);
+    assert_eq!(times(&host), (100_000, 0, 70_000));
+    host.ack(all + 1);
+    host.wait(50);
+    assert_eq!(times(&host), (100_000, 0, 70_000));
+}
+
 /// BBR's pacing gain after five round trips, of which the last `marked` bring ECN-Echo.
 fn bbr_gain(marked: u32) -> u32 {
     let mut host = Host::with(

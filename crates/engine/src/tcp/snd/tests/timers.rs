@@ -39,6 +39,29 @@ fn tcp_retries2_shortens_it() {
     assert!((3_000..6_000).contains(&host.now_ms()), "{}", host.now_ms());
 }
 
+/// As 6.18 does it, measured with packetdrill: while one timeout follows another, the limit counts from the first one's
+/// retransmission, progress or not; but the first timeout after progress never ends the connection.
+#[test]
+fn timeouts_with_progress_between_count_from_the_first_of_them() {
+    let mut host = Host::with(Given { sack: false, ..USUAL }, |env| {
+        (env.sysctl.tcp_early_retrans, env.sysctl.tcp_frto) = (0, 0);
+        (env.sysctl.tcp_retries2, env.sysctl.tcp_rto_max_ms) = (5, 1000);
+    });
+    host.write(10_000);
+    host.sent();
+    for una in (1001..8000).step_by(1000) {
+        while host.sent().iter().all(|sent| !sent.ends_with("again")) {
+            assert!(host.fire(Instant::from_millis(u64::MAX / 2_000_000)), "{:?}", host.out);
+        }
+        host.wait(100);
+        host.ack(una);
+        host.sent();
+    }
+    let (gaps, out) = unanswered(&mut host);
+    assert_eq!(out, TimerOut::Fail(SockError::ETIMEDOUT));
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+}
+
 #[test]
 fn the_user_timeout_ends_it_to_the_millisecond() {
     let mut host = Host::with(USUAL, |env| env.sysctl.tcp_early_retrans = 0);
