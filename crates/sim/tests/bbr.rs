@@ -1,11 +1,10 @@
 //! BBR over links with 40 ms there and back, on virtual time: each figure is exact and repeats.
 
-use estab_engine::proto::TcpInfo;
-use estab_engine::{
-    Config, Event, Family, IfaceConfig, Instant, Kind, Medium, RecvFlags, SendFlags, SockOption, SocketId, Stack,
-};
-use estab_sim::{Host, LinkConfig, Net};
-use std::net::SocketAddr;
+mod common;
+
+use common::Run;
+use estab_engine::SockOption;
+use estab_sim::LinkConfig;
 use std::time::Duration;
 
 const RTT_MS: u64 = 40;
@@ -22,144 +21,9 @@ fn link(mbit: u64, loss: f64, bdps: u64) -> LinkConfig {
     }
 }
 
-fn host(seed: u8, cc: &str, address: &str) -> Host {
-    let config = Config {
-        seed: [seed; 32],
-        memory: 8 << 30,
-        unix_time: 1_700_000_000,
-    };
-    let iface = IfaceConfig {
-        name: "wire",
-        mtu: 1500,
-        medium: Medium::Ip,
-        gso_max_size: 65_536,
-        csum_offload: true,
-        transparent: false,
-    };
-    let mut host = Host::new(Stack::new(Instant::ZERO, config), iface);
-    let iface = host.iface();
-    host.stack.add_addr(iface, address.parse().unwrap(), 24).unwrap();
-    host.stack.set_sysctl("net.ipv4.tcp_congestion_control", cc).unwrap();
-    host
-}
-
-struct Flow {
-    sender: SocketId,
-    receiver: SocketId,
-    received: u64,
-}
-
-/// Host 0 sends to host 1 as much as goes.
-struct Run {
-    net: Net,
-    /// Bits per second of the link.
-    rate: u64,
-    listener: SocketId,
-    flows: Vec<Flow>,
-}
-
-const SERVER: &str = "10.0.0.2:80";
-
-impl Run {
-    fn new(cc: &str, data: LinkConfig) -> Run {
-        let rate = data.rate.expect("the link has a rate");
-        let acks = LinkConfig {
-            loss: 0.0,
-            buffer: usize::MAX,
-            ..data.clone()
-        };
-        let hosts = [host(1, cc, "10.0.0.1"), host(2, "cubic", "10.0.0.2")];
-        let mut net = Net::new(hosts, [data, acks]);
-        let listener = net.host(1).stack.socket(Family::V4, Kind::Stream).unwrap();
-        let mut sock = net.sock(1, listener).unwrap();
-        sock.bind(SERVER.parse().unwrap()).unwrap();
-        sock.listen(16).unwrap();
-        let mut run = Run {
-            net,
-            rate,
-            listener,
-            flows: Vec::new(),
-        };
-        run.open();
-        run
-    }
-
-    /// One flow more.
-    fn open(&mut self) {
-        let (to, listener): (SocketAddr, _) = (SERVER.parse().unwrap(), self.listener);
-        let sender = self.net.host(0).stack.socket(Family::V4, Kind::Stream).unwrap();
-        self.net.sock(0, sender).unwrap().connect(to).unwrap();
-        let receiver = loop {
-            assert!(self.net.step(Instant::from_millis(600_000)), "it never connects");
-            if let Ok((id, _)) = self.net.sock(1, listener).unwrap().accept() {
-                break id;
-            }
-            self.work();
-        };
-        self.flows.push(Flow {
-            sender,
-            receiver,
-            received: 0,
-        });
-        self.write(self.flows.len() - 1);
-    }
-
-    fn write(&mut self, flow: usize) {
-        let Ok(mut sock) = self.net.sock(0, self.flows[flow].sender) else {
-            return;
-        };
-        let data = [0; 65_536];
-        while sock.send(&data, SendFlags::default()).is_ok() {}
-    }
-
-    fn work(&mut self) {
-        for event in self.net.host(0).take_events() {
-            if let Event::Ready(id, _) = event
-                && let Some(flow) = self.flows.iter().position(|f| f.sender == id)
-            {
-                self.write(flow);
-            }
-        }
-        let mut buf = vec![0; 1 << 20];
-        for event in self.net.host(1).take_events() {
-            if let Event::Ready(id, _) = event
-                && let Some(flow) = self.flows.iter_mut().find(|f| f.receiver == id)
-            {
-                let mut sock = self.net.sock(1, id).unwrap();
-                while let Ok(n) = sock.recv(&mut buf, RecvFlags::default()) {
-                    assert!(n > 0, "nobody closed");
-                    flow.received += n as u64;
-                }
-            }
-        }
-    }
-
-    /// Lets `ms` pass; every 10 ms `look` sees the first flow's information. The rate of each flow in that time,
-    /// in percent of the link's.
-    fn run(&mut self, ms: u64, mut look: impl FnMut(u64, &TcpInfo)) -> Vec<u64> {
-        let before: Vec<u64> = self.flows.iter().map(|f| f.received).collect();
-        let start = self.net.now();
-        for tick in 1..=ms / 10 {
-            let until = start + Duration::from_millis(10 * tick);
-            while self.net.step(until) {
-                self.work();
-            }
-            look(10 * tick, &self.info(0));
-        }
-        let percent = |bytes: u64| bytes * 8 * 1000 / ms * 100 / self.rate;
-        let flows = self.flows.iter().zip(before);
-        flows.map(|(flow, before)| percent(flow.received - before)).collect()
-    }
-
-    fn info(&mut self, flow: usize) -> TcpInfo {
-        let sender = self.flows[flow].sender;
-        self.net.sock(0, sender).unwrap().info().unwrap()
-    }
-}
-
 #[test]
 fn it_fills_the_link_and_keeps_the_queue_short() {
-    let mut run = Run::new("bbr", link(100, 0.0, 4));
+    let mut run = Run::new("bbr", link(100, 0.0, 4), 1);
     run.run(1000, |_, _| {});
     let (mut most, mut sum, mut n) = (0, 0, 0);
     let rate = run.run(5000, |_, info| {
@@ -178,7 +42,7 @@ fn it_fills_the_link_and_keeps_the_queue_short() {
 #[test]
 fn one_percent_of_random_loss_costs_bbr_little_and_reno_most() {
     let rate = |cc, ms| {
-        let mut run = Run::new(cc, link(100, 0.01, 2));
+        let mut run = Run::new(cc, link(100, 0.01, 2), 1);
         run.run(1000, |_, _| {});
         run.run(ms, |_, _| {})[0]
     };
@@ -189,9 +53,9 @@ fn one_percent_of_random_loss_costs_bbr_little_and_reno_most() {
 
 #[test]
 fn two_share_the_link() {
-    let mut run = Run::new("bbr", link(20, 0.0, 2));
+    let mut run = Run::new("bbr", link(20, 0.0, 2), 1);
     run.run(3000, |_, _| {});
-    run.open();
+    run.open(1);
     run.run(17_000, |_, _| {});
     let rate = run.run(20_000, |_, _| {});
     assert!(rate[0] + rate[1] >= 90, "{rate:?}");
@@ -200,7 +64,7 @@ fn two_share_the_link() {
 
 #[test]
 fn it_shrinks_for_a_moment_every_five_seconds_to_see_the_least_rtt() {
-    let mut run = Run::new("bbr", link(20, 0.0, 2));
+    let mut run = Run::new("bbr", link(20, 0.0, 2), 1);
     let mut probes = Vec::new();
     let mut small = false;
     run.run(21_000, |at, info| {
@@ -220,7 +84,7 @@ fn it_shrinks_for_a_moment_every_five_seconds_to_see_the_least_rtt() {
 
 #[test]
 fn a_socket_chooses_it_and_leaves_it() {
-    let mut run = Run::new("cubic", link(20, 0.0, 2));
+    let mut run = Run::new("cubic", link(20, 0.0, 2), 1);
     let sender = run.flows[0].sender;
     let set = |run: &mut Run, name| {
         let option = SockOption::Congestion(estab_engine::proto::diag::CcName::new(name));

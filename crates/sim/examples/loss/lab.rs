@@ -92,8 +92,11 @@ const PORT: u16 = 5001;
 /// How long an open may take, and a write or read that brings nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
 const NAP: Duration = Duration::from_millis(100);
+/// How long the stacks may take to get ready; then the flows start, each so long after the one before it.
+const READY: Duration = Duration::from_millis(200);
+const HEADSTART: Duration = Duration::from_millis(10);
 
-/// Lets `flows` send for `length`.
+/// Lets `flows` send for `length`; they start in that order.
 pub(crate) fn run(flows: &[Flow], path: &Path, length: Duration) -> io::Result<Outcome> {
     let stop = Arc::new(AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -106,7 +109,7 @@ pub(crate) fn run(flows: &[Flow], path: &Path, length: Duration) -> io::Result<O
                 side.connect_wan();
                 // Disconnected: the other side failed.
                 gone.recv().map_err(io::Error::other)?;
-                side.send(flows, &stop)
+                side.send(flows, Instant::now() + READY, &stop)
             }
         });
         let (wan_tx, right_wan) = mpsc::channel();
@@ -351,17 +354,20 @@ async fn estab_receives(listener: estab_tokio::TcpListener, length: Duration) ->
 // --- sending
 
 impl Side {
-    /// Sends `flows` until `stop`; what each one's stack counted.
-    fn send(mut self, flows: &[Flow], stop: &AtomicBool) -> io::Result<Vec<BTreeMap<String, u64>>> {
+    /// Sends `flows`, the first from `begin` on, until `stop`; what each one's stack counted.
+    fn send(mut self, flows: &[Flow], begin: Instant, stop: &AtomicBool) -> io::Result<Vec<BTreeMap<String, u64>>> {
         std::thread::scope(|scope| {
             let mut threads = Vec::new();
             for (number, flow) in flows.iter().enumerate().filter(|(_, flow)| flow.from == Who::Linux) {
                 let to = address(flow.to, 1, number);
-                threads.push(scope.spawn(move || kernel_sends(to, stop)));
+                threads.push(scope.spawn(move || {
+                    std::thread::sleep(start_of(number, begin).saturating_duration_since(Instant::now()));
+                    kernel_sends(to, stop)
+                }));
             }
             let mut estab = None;
             if flows.iter().any(|flow| flow.from == Who::Estab) {
-                estab = Some(runtime()?.block_on(self.estab_sends(flows, stop))?);
+                estab = Some(runtime()?.block_on(self.estab_sends(flows, begin, stop))?);
             }
             for thread in threads {
                 thread.join().expect("a sender does not panic")?;
@@ -376,13 +382,19 @@ impl Side {
         })
     }
 
-    async fn estab_sends(&mut self, flows: &[Flow], stop: &AtomicBool) -> io::Result<BTreeMap<String, u64>> {
+    async fn estab_sends(
+        &mut self,
+        flows: &[Flow],
+        begin: Instant,
+        stop: &AtomicBool,
+    ) -> io::Result<BTreeMap<String, u64>> {
         let stack = self.stack()?;
         let mut tasks = Vec::new();
         for (number, flow) in flows.iter().enumerate().filter(|(_, flow)| flow.from == Who::Estab) {
             let to = address(flow.to, 1, number);
             let stack = stack.clone();
             tasks.push(tokio::spawn(async move {
+                tokio::time::sleep_until(start_of(number, begin).into()).await;
                 let stream = stack.scope(estab_tokio::TcpStream::connect(to)).await?;
                 estab_sends(stream).await
             }));
@@ -403,6 +415,11 @@ impl Side {
             counters.map(|(counter, n)| (short(counter.name()), n)).collect()
         }))
     }
+}
+
+/// When flow `number` starts.
+fn start_of(number: usize, begin: Instant) -> Instant {
+    begin + HEADSTART * number as u32
 }
 
 fn kernel_sends(to: SocketAddr, stop: &AtomicBool) -> io::Result<()> {

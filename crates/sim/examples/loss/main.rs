@@ -28,8 +28,8 @@ fn main() {
 #[cfg(target_os = "linux")]
 mod linux {
     use crate::lab::{self, Flow, Outcome, Path, Who};
-    use crate::report::{Cell, Report, Result, Share, TOO_LATE};
-    use crate::{plot, report};
+    use crate::plot;
+    use crate::report::{Both, Cell, Report, Result, Share, TOO_LATE};
     use clap::Parser;
     use std::io;
     use std::time::Duration;
@@ -59,6 +59,9 @@ mod linux {
         /// Only cells like this: loss and reordering in percent, RTT in ms, as in 1,20,0; may be repeated
         #[arg(long, value_name = "LOSS,RTT,REORDER")]
         cell: Vec<String>,
+        /// Only this round-trip time in ms; may be repeated
+        #[arg(long, value_name = "MS")]
+        rtt: Vec<u64>,
         /// Seconds that a run lasts
         #[arg(long, default_value_t = 10)]
         seconds: u64,
@@ -83,6 +86,12 @@ mod linux {
         /// Measure nothing: show and draw what was written with --json
         #[arg(long, value_name = "FILE")]
         from: Option<std::path::PathBuf>,
+    }
+
+    impl Args {
+        fn wants(&self, rtt_ms: u64) -> bool {
+            self.rtt.is_empty() || self.rtt.contains(&rtt_ms)
+        }
     }
 
     pub(crate) fn main() -> io::Result<()> {
@@ -119,8 +128,9 @@ mod linux {
             }
         }
         if args.skip.as_deref() != Some("shares") {
-            for rtt_ms in RTTS_MS {
-                report.shares.push(share(args, rtt_ms)?);
+            for rtt_ms in RTTS_MS.into_iter().filter(|rtt| args.wants(*rtt)) {
+                report.shares.push(shares(args, rtt_ms)?);
+                eprint!("{}", report.shares.last().map(Share::text).unwrap_or_default());
             }
         }
         Ok(report)
@@ -154,7 +164,7 @@ mod linux {
             for rtt_ms in RTTS_MS {
                 for loss in LOSSES {
                     let quick = [5, 100].contains(&rtt_ms) && [0.0, 0.01].contains(&loss);
-                    if !args.quick || quick {
+                    if args.wants(rtt_ms) && (!args.quick || quick) {
                         cells.push((loss, rtt_ms, reorder));
                     }
                 }
@@ -217,19 +227,22 @@ mod linux {
         Ok(best)
     }
 
-    /// One flow of estab's and one of Linux's over one bottleneck without loss.
-    fn share(args: &Args, rtt_ms: u64) -> io::Result<Share> {
-        let flows = [pair(Who::Estab, Who::Linux), pair(Who::Linux, Who::Linux)];
+    /// Two flows without loss over one bottleneck, of which one starts a moment before the other.
+    fn shares(args: &Args, rtt_ms: u64) -> io::Result<Share> {
         let mut share = Share {
             rtt_ms,
             ..Share::default()
         };
         for run in 0..args.runs {
-            let outcome = undisturbed(args, &flows, &path((0.0, rtt_ms, 0.0), run))?;
-            let [estab, linux] = outcome.goodput[..] else { continue };
-            share.estab.push(report::mbit(estab));
-            share.linux.push(report::mbit(linux));
-            share.late.push(report::percent(outcome.late()));
+            let mut both = |first, second, into: fn(&mut Share) -> &mut Vec<Both>| -> io::Result<()> {
+                let flows = [pair(first, Who::Linux), pair(second, Who::Linux)];
+                let outcome = undisturbed(args, &flows, &path((0.0, rtt_ms, 0.0), run))?;
+                into(&mut share).extend(Both::new(&outcome));
+                Ok(())
+            };
+            both(Who::Estab, Who::Linux, |share| &mut share.estab_first)?;
+            both(Who::Linux, Who::Estab, |share| &mut share.linux_first)?;
+            both(Who::Linux, Who::Linux, |share| &mut share.linux_both)?;
         }
         Ok(share)
     }

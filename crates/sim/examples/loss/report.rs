@@ -59,13 +59,23 @@ pub(crate) struct Result {
     pub(crate) counters: BTreeMap<String, u64>,
 }
 
-/// Two senders, one bottleneck: Mbit/s of each in each run.
+/// Two flows over one bottleneck: in each run who starts a moment earlier, and who starts later.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Share {
     pub(crate) rtt_ms: u64,
-    pub(crate) estab: Vec<f64>,
-    pub(crate) linux: Vec<f64>,
-    pub(crate) late: Vec<f64>,
+    pub(crate) estab_first: Vec<Both>,
+    pub(crate) linux_first: Vec<Both>,
+    /// The reference.
+    pub(crate) linux_both: Vec<Both>,
+}
+
+/// Mbit/s of the flow that started first, and of the other.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Both {
+    pub(crate) first: f64,
+    pub(crate) second: f64,
+    /// Per cent of packets that the emulator delivered late.
+    pub(crate) late: f64,
 }
 
 fn round(value: f64, to: f64) -> f64 {
@@ -125,11 +135,38 @@ impl Cell {
     }
 }
 
+impl Both {
+    pub(crate) fn new(outcome: &Outcome) -> Option<Both> {
+        let [first, second] = outcome.goodput[..] else {
+            return None;
+        };
+        Some(Both {
+            first: mbit(first),
+            second: mbit(second),
+            late: percent(outcome.late()),
+        })
+    }
+}
+
 impl Share {
-    /// What part of the bottleneck is estab's.
-    pub(crate) fn of_estab(&self) -> f64 {
-        let parts: Vec<f64> = self.estab.iter().zip(&self.linux).map(|(e, l)| e / (e + l)).collect();
-        median(&parts)
+    /// What part of the bottleneck is the first's, in per cent.
+    fn of_first(runs: &[Both]) -> f64 {
+        let parts: Vec<f64> = runs.iter().map(|run| run.first / (run.first + run.second)).collect();
+        median(&parts) * 100.0
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let runs = [&self.estab_first, &self.linux_first, &self.linux_both];
+        let [estab, linux, reference] = runs.map(|runs| Share::of_first(runs));
+        let all = (estab + 100.0 - linux) / 2.0;
+        format!(
+            "{:>6} {estab:>12.0}:{:<2.0} {:>12.0}:{linux:<2.0} {all:>11.0}:{:<2.0} {reference:>15.0}:{:.0}\n",
+            self.rtt_ms,
+            100.0 - estab,
+            100.0 - linux,
+            100.0 - all,
+            100.0 - reference,
+        )
     }
 }
 
@@ -160,18 +197,11 @@ impl Report {
         {
             out += "* the machine was too busy: in most runs more than 5 % of the packets came over 1 ms late\n";
         }
-        for share in &self.shares {
-            let part = share.of_estab() * 100.0;
-            let _ = writeln!(
-                out,
-                "two flows, RTT {:>3} ms: estab {:.1}, Linux {:.1} Mbit/s: {:.0}:{:.0}",
-                share.rtt_ms,
-                median(&share.estab),
-                median(&share.linux),
-                part,
-                100.0 - part
-            );
+        if !self.shares.is_empty() {
+            out += "two flows, estab's part and Linux's; the last column is Linux beside Linux, the first's part and the other's\n";
+            out += "RTT ms     estab first     Linux first  in both orders     Linux and Linux\n";
         }
+        out.extend(self.shares.iter().map(Share::text));
         out
     }
 
