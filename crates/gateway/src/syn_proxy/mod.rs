@@ -328,3 +328,33 @@ impl SynProxy {
         self.queue.device.flush();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ns::{pick_ipv4, pick_ipv6};
+
+    #[test]
+    fn a_port_is_answered_at_its_address_or_else_at_the_guests() {
+        let (v4, v6) = (pick_ipv4(), pick_ipv6());
+        let publish = ["8080:80", "198.51.100.80:443:8443", "5353:53/udp"];
+        let mut config = Config {
+            ipv4: Some(v4),
+            ipv6: Some(v6),
+            publish: publish.iter().map(|text| text.parse().expect(text)).collect(),
+            host_loopback: false,
+            resolvers: Vec::new(),
+            memory: 0,
+            sysctls: Vec::new(),
+        };
+        let found = |config: &Config| -> Vec<(String, u16)> {
+            let all = endpoints(config).into_iter();
+            all.map(|endpoint| (endpoint.at.to_string(), endpoint.guest)).collect()
+        };
+        let (at_v4, at_v6) = (format!("{}:8080", v4.guest), format!("[{}]:8080", v6.guest));
+        let named = ("198.51.100.80:443".to_owned(), 8443);
+        assert_eq!(found(&config), [(at_v4.clone(), 80), (at_v6, 80), named.clone()]);
+        config.ipv6 = None;
+        assert_eq!(found(&config), [(at_v4, 80), named]);
+    }
+}
