@@ -29,7 +29,7 @@ const PACKETS: usize = 64;
 const BYTES: usize = 512 * 1024;
 /// How long an ACK for the guest waits for bytes of the host to ride on: a server nearby has answered by then, and one far
 /// away is not worth holding back a guest whose next segment waits for it (Nagle).
-const ACK_WAIT: Duration = Duration::from_millis(2);
+const ACK_WAIT: Duration = Duration::from_millis(8);
 /// How long the last bytes of a command that has ended may take to reach the host, when nothing moves, and at all.
 const DRAIN_STILL: Duration = Duration::from_secs(3);
 const DRAIN_MAX: Duration = Duration::from_secs(10);
