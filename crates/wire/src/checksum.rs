@@ -23,7 +23,7 @@ impl Sum {
     /// The sum of `bytes`.
     pub fn of(bytes: &[u8]) -> Sum {
         Sum {
-            words: fold(sum_words(bytes)) as u64,
+            words: sum_words(bytes),
             odd: bytes.len() % 2 == 1,
         }
     }
@@ -38,8 +38,7 @@ impl Sum {
                 IpAddr::V6(addr) => sum.words += narrow(u128::from_ne_bytes(addr.octets())),
             }
         }
-        sum.add_u32(len as u32);
-        sum.add_u16(u16::from(protocol));
+        sum.words += u64::from((len as u32).to_be()) + u64::from(u16::from(protocol).to_be());
         sum
     }
 
@@ -73,10 +72,13 @@ impl Sum {
     }
 
     /// Adds the sum of a piece that follows (a payload's, say, made when it was copied).
+    #[inline]
     pub fn add(&mut self, piece: Sum) {
-        let words = fold(piece.words);
         // At an odd offset, every byte has the other place in its word (RFC 1071 §2.B).
-        self.words += u64::from(if self.odd { words.swap_bytes() } else { words });
+        self.words += match self.odd {
+            true => u64::from(fold(piece.words).swap_bytes()),
+            false => halves(piece.words),
+        };
         self.odd ^= piece.odd;
     }
 
@@ -109,11 +111,21 @@ pub fn checksum(bytes: &[u8]) -> u16 {
     Sum::of(bytes).finish()
 }
 
+/// The checksum of 32-bit words, few of them, that stand in network order where they are summed.
+#[inline]
+pub(crate) fn of_words(words: &[u32]) -> u16 {
+    !fold(words.iter().map(|word| u64::from(*word)).sum())
+}
+
 /// Copies `src` into the front of `dst` and sums it, in one pass over memory. Copies as much as fits.
 pub fn copy_and_sum(dst: &mut [u8], src: &[u8]) -> Sum {
     // What was just copied is summed while it is in the nearest cache: faster than a loop that does both at once.
     const BLOCK: usize = 2048;
     let len = dst.len().min(src.len());
+    if len <= BLOCK {
+        dst[..len].copy_from_slice(&src[..len]);
+        return Sum::of(&src[..len]);
+    }
     let mut words = 0;
     for (dst, src) in dst[..len].chunks_mut(BLOCK).zip(src[..len].chunks(BLOCK)) {
         dst.copy_from_slice(src);
@@ -137,16 +149,21 @@ pub fn update_u32(checksum: u16, old: u32, new: u32) -> u16 {
 }
 
 /// Ones' complement sum of 16-bit words, folded into one.
-fn fold(mut sum: u64) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
+#[inline]
+fn fold(sum: u64) -> u16 {
+    let sum = halves(halves(sum)) as u32;
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// Adds the upper half of a sum to the lower, which leaves 33 bits, and the second time 32.
+#[inline]
+fn halves(sum: u64) -> u64 {
+    (sum & 0xffff_ffff) + (sum >> 32)
 }
 
 /// Folds a sum of 64-bit words into few enough bits that billions of them can be added.
 fn narrow(sum: u128) -> u64 {
-    let halves = |sum: u64| (sum & 0xffff_ffff) + (sum >> 32);
     halves(sum as u64) + halves((sum >> 64) as u64)
 }
 
@@ -155,15 +172,18 @@ fn narrow(sum: u128) -> u64 {
 /// Four sums with carries of their own keep the adders of any 64-bit machine busy: vectors, which know no carry, were
 /// measured to gain little over it and would have to ask what the machine can do.
 fn sum_words(bytes: &[u8]) -> u64 {
-    let mut sums = [0u128; 4];
-    let (rounds, rest) = bytes.as_chunks::<32>();
-    for round in rounds {
-        for (sum, word) in sums.iter_mut().zip(round.as_chunks().0) {
-            *sum += u128::from(u64::from_ne_bytes(*word));
+    let (mut sum, mut rest) = (0, bytes);
+    if bytes.len() >= 128 {
+        let mut sums = [0u128; 4];
+        let (rounds, after) = bytes.as_chunks::<32>();
+        for round in rounds {
+            for (sum, word) in sums.iter_mut().zip(round.as_chunks().0) {
+                *sum += u128::from(u64::from_ne_bytes(*word));
+            }
         }
+        sum = sums.iter().sum();
+        rest = after;
     }
-    let [a, b, c, d] = sums;
-    let mut sum = a + b + c + d;
     let (words, mut rest) = rest.as_chunks();
     for word in words {
         sum += u128::from(u64::from_ne_bytes(*word));

@@ -76,26 +76,23 @@ impl Header {
     /// Writes it to the front of `buf`, checksum included, for a payload of `payload_len` bytes; returns its length,
     /// or `None` when it doesn't fit or the packet would be longer than 65,535 bytes.
     pub fn write(&self, buf: &mut [u8], payload_len: usize) -> Option<usize> {
-        let raw = Raw {
-            version_ihl: 0x45,
-            tos: self.tos,
-            total_len: U16::new(u16::try_from(HEADER_LEN + payload_len).ok()?),
-            id: U16::new(self.id),
-            fragment: U16::new(
-                if self.dont_fragment { DONT_FRAGMENT } else { 0 }
-                    | if self.more_fragments { MORE_FRAGMENTS } else { 0 }
-                    | (self.fragment_offset / 8) as u16 & OFFSET,
-            ),
-            ttl: self.ttl,
-            protocol: self.protocol,
-            checksum: U16::ZERO,
-            src: self.src.octets(),
-            dst: self.dst.octets(),
-        };
-        let header = buf.get_mut(..HEADER_LEN)?;
-        header.copy_from_slice(raw.as_bytes());
-        let sum = checksum(header);
-        header[10..12].copy_from_slice(&sum.to_be_bytes());
+        let header = buf.first_chunk_mut::<HEADER_LEN>()?;
+        let total_len = u16::try_from(HEADER_LEN + payload_len).ok()?;
+        let fragment = if self.dont_fragment { DONT_FRAGMENT } else { 0 }
+            | if self.more_fragments { MORE_FRAGMENTS } else { 0 }
+            | (self.fragment_offset / 8) as u16 & OFFSET;
+        let mut words = [
+            u32::from_be_bytes([0x45, self.tos, (total_len >> 8) as u8, total_len as u8]),
+            u32::from(self.id) << 16 | u32::from(fragment),
+            u32::from_be_bytes([self.ttl, self.protocol, 0, 0]),
+            self.src.to_bits(),
+            self.dst.to_bits(),
+        ];
+        // Summed before it is stored: reading back what was just written in pieces makes the processor wait.
+        words[2] |= u32::from(checksum::of_words(&words));
+        for (to, word) in header.as_chunks_mut().0.iter_mut().zip(words) {
+            *to = word.to_be_bytes();
+        }
         Some(HEADER_LEN)
     }
 }

@@ -90,25 +90,17 @@ impl<'a> Segment<'a> {
     /// Reads a segment. Its checksum is looked at by [`checksum_ok`], not here: a device may have done that.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Segment<'a>, Malformed> {
-        let (raw, _) = Raw::ref_from_prefix(bytes).map_err(|_| Malformed::TcpHeaderTruncated)?;
-        let offset_flags = raw.offset_flags.get();
-        let header_len = usize::from(offset_flags >> 12) * 4;
-        if header_len < HEADER_LEN {
-            return Err(Malformed::TcpDataOffsetTooSmall);
-        }
-        let raw_options = bytes
-            .get(HEADER_LEN..header_len)
-            .ok_or(Malformed::TcpDataOffsetTooLarge)?;
-        let flags = offset_flags & flags::ALL;
+        let (header, header_len) = Header::parse(bytes)?;
+        let raw_options = &bytes[HEADER_LEN..header_len];
         Ok(Segment {
-            src_port: raw.src_port.get(),
-            dst_port: raw.dst_port.get(),
-            seq: raw.seq.get(),
-            ack: raw.ack.get(),
-            flags,
-            window: raw.window.get(),
-            urgent: raw.urgent.get(),
-            options: Options::parse(raw_options, flags & flags::SYN != 0),
+            src_port: header.src_port,
+            dst_port: header.dst_port,
+            seq: header.seq,
+            ack: header.ack,
+            flags: header.flags,
+            window: header.window,
+            urgent: header.urgent,
+            options: Options::parse(raw_options, header.flags & flags::SYN != 0),
             raw_options,
             payload: &bytes[header_len..],
             header_len,
@@ -128,7 +120,7 @@ pub fn checksum_ok(src: IpAddr, dst: IpAddr, segment: &[u8]) -> bool {
     sum.is_right()
 }
 
-/// A header to be written, options aside.
+/// A header, options and checksum aside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     /// Source port.
@@ -148,6 +140,30 @@ pub struct Header {
 }
 
 impl Header {
+    /// Reads a segment's header; the second result is its length, options included, which the segment has.
+    #[inline]
+    pub fn parse(segment: &[u8]) -> Result<(Header, usize), Malformed> {
+        let (raw, _) = Raw::ref_from_prefix(segment).map_err(|_| Malformed::TcpHeaderTruncated)?;
+        let offset_flags = raw.offset_flags.get();
+        let header_len = usize::from(offset_flags >> 12) * 4;
+        if header_len < HEADER_LEN {
+            return Err(Malformed::TcpDataOffsetTooSmall);
+        }
+        if header_len > segment.len() {
+            return Err(Malformed::TcpDataOffsetTooLarge);
+        }
+        let header = Header {
+            src_port: raw.src_port.get(),
+            dst_port: raw.dst_port.get(),
+            seq: raw.seq.get(),
+            ack: raw.ack.get(),
+            flags: offset_flags & flags::ALL,
+            window: raw.window.get(),
+            urgent: raw.urgent.get(),
+        };
+        Ok((header, header_len))
+    }
+
     /// Writes header and options, in Linux's order and alignment, to the front of `buf`; returns their length, or
     /// `None` when they don't fit in it or the options don't fit in a header. The checksum is left 0: next comes
     /// [`set_checksum`] or [`set_partial_checksum`].

@@ -161,16 +161,22 @@ impl Options {
     /// segment is a SYN, without which MSS, window scale, SACK permitted and Fast Open mean nothing.
     #[inline]
     pub fn parse(bytes: &[u8], syn: bool) -> Options {
+        let mut options = Options::default();
+        options.read(bytes, syn);
+        options
+    }
+
+    /// [`parse`](Self::parse) into options that are blank yet, where they stay: moving them costs more than reading them.
+    #[inline]
+    pub fn read(&mut self, bytes: &[u8], syn: bool) {
         // Most segments of a connection carry exactly these.
         if let [kind::NOP, kind::NOP, kind::TIMESTAMPS, 10, ts @ ..] = bytes
             && let Ok(ts) = <&[u8; 8]>::try_from(ts)
         {
-            return Options {
-                timestamps: Some(read_timestamps(ts)),
-                ..Options::default()
-            };
+            self.timestamps = Some(read_timestamps(ts));
+        } else if !bytes.is_empty() {
+            *self = Options::parse_list(bytes, syn);
         }
-        Options::parse_list(bytes, syn)
     }
 
     fn parse_list(bytes: &[u8], syn: bool) -> Options {
@@ -233,7 +239,28 @@ impl Options {
 
     /// Writes the options in the order and with the padding of Linux's tcp_options_write; returns their length, or
     /// `None` when `buf` or a header's 40 bytes have no room for them.
+    #[inline]
     pub fn write(&self, buf: &mut [u8]) -> Option<usize> {
+        // Most segments of a connection carry exactly these.
+        let Options {
+            mss: None,
+            window_scale: None,
+            sack_permitted: false,
+            timestamps: Some(Timestamps { val, ecr }),
+            sack: SackBlocks { len: 0, .. },
+            fast_open: None,
+            md5: None,
+        } = *self
+        else {
+            return self.write_list(buf);
+        };
+        let (head, stamps) = buf.first_chunk_mut::<12>()?.split_at_mut(4);
+        head.copy_from_slice(&[kind::NOP, kind::NOP, kind::TIMESTAMPS, 10]);
+        stamps.copy_from_slice(&(u64::from(val) << 32 | u64::from(ecr)).to_be_bytes());
+        Some(12)
+    }
+
+    fn write_list(&self, buf: &mut [u8]) -> Option<usize> {
         let mut w = OptionWriter::new(buf);
         if let Some(digest) = self.md5.as_ref().filter(|_| !self.md5_last) {
             w.nops(2).md5(digest);
