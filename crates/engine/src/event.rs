@@ -131,6 +131,12 @@ impl EventQueue {
         self.queue.push_back(event);
     }
 
+    /// Nothing is to be told.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// The next event; the level of a `Ready` is the caller's to fill in.
     pub(crate) fn pop(&mut self) -> Option<Event> {
         let event = self.queue.pop_front()?;

@@ -201,8 +201,19 @@ impl Stack {
         Some((transmit, parts))
     }
 
+    #[inline]
     fn next_packet(&mut self, now: Instant, buf: &mut [u8], in_place: bool) -> Option<(Transmit, Option<Payload>)> {
         self.env.now = now;
+        // A driver asks until there is nothing: half its calls or more end here.
+        let idle = self.tcp.is_idle() && Ip::no_replies(&self.env) && !self.udp.awaits_room();
+        match idle {
+            true => None,
+            false => self.write_packet(now, buf, in_place),
+        }
+    }
+
+    #[inline(never)]
+    fn write_packet(&mut self, now: Instant, buf: &mut [u8], in_place: bool) -> Option<(Transmit, Option<Payload>)> {
         loop {
             let (transmit, payload) = match Ip::poll_reply(&mut self.env, buf) {
                 Some(transmit) => (transmit, None),
@@ -221,7 +232,15 @@ impl Stack {
     }
 
     /// The next thing the application may want to act on.
+    #[inline]
     pub fn poll_event(&mut self) -> Option<Event> {
+        match self.env.events.is_empty() {
+            true => None,
+            false => self.next_event(),
+        }
+    }
+
+    fn next_event(&mut self) -> Option<Event> {
         loop {
             match self.env.events.pop()? {
                 Event::Ready(id, _) => {
@@ -315,7 +334,9 @@ impl Stack {
 
     /// Sets a knob by Linux's name (`net.ipv4.tcp_syn_retries`); it counts from now on.
     pub fn set_sysctl(&mut self, name: &str, value: &str) -> core::result::Result<(), SysctlError> {
-        self.env.sysctl.set(name, value)
+        self.env.sysctl.set(name, value)?;
+        self.env.ip.changed();
+        Ok(())
     }
 
     /// A knob's value as /proc/sys prints it; `None` when this stack has none of that name.

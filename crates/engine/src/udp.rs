@@ -281,8 +281,13 @@ impl Udp {
         Ok(data.len())
     }
 
-    /// The queue that `send` met full has drained.
+    /// Somebody waits for [`Self::drained`].
     #[inline]
+    pub(crate) fn awaits_room(&self) -> bool {
+        !self.blocked.is_empty()
+    }
+
+    /// The queue that `send` met full has drained.
     pub(crate) fn drained(&mut self, env: &mut Env) {
         if self.blocked.is_empty() {
             return;

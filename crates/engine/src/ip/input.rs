@@ -114,13 +114,10 @@ pub(crate) fn plain_tcp<'a>(env: &mut Env, on: IfaceId, bytes: &'a [u8], meta: R
         }
         _ => return None,
     };
-    if bad_addresses(env, on, &src, &dst, false).is_some() {
-        return None;
-    }
-    let to = classify(env, on, dst);
-    if !matches!(to, To::Us | To::Anybody) {
-        return None;
-    }
+    let to = match env.ip.vetted.recall(env.ip.epoch, on, src, dst) {
+        Some(to) => to,
+        None => vet(env, on, src, dst)?,
+    };
     let v4 = src.is_ipv4();
     env.mib.inc(version(v4, Counter::IpInReceives, Counter::Ip6InReceives));
     env.mib.inc(version(v4, Counter::IpInDelivers, Counter::Ip6InDelivers));
@@ -140,6 +137,36 @@ pub(crate) fn plain_tcp<'a>(env: &mut Env, on: IfaceId, bytes: &'a [u8], meta: R
         bytes,
         meta,
     })
+}
+
+/// Whom a packet with these addresses is for, unless something about them wants a second thought.
+fn vet(env: &mut Env, on: IfaceId, src: IpAddr, dst: IpAddr) -> Option<To> {
+    if bad_addresses(env, on, &src, &dst, false).is_some() {
+        return None;
+    }
+    let to = Some(classify(env, on, dst)).filter(|to| matches!(to, To::Us | To::Anybody))?;
+    env.ip.vetted = Vetted {
+        epoch: env.ip.epoch,
+        on,
+        ends: Some((src, dst, to)),
+    };
+    Some(to)
+}
+
+/// What [`vet`] last found, good until anything changes that it looks at: packets come in trains.
+#[derive(Clone, Default)]
+pub(super) struct Vetted {
+    epoch: u32,
+    on: IfaceId,
+    ends: Option<(IpAddr, IpAddr, To)>,
+}
+
+impl Vetted {
+    #[inline]
+    fn recall(&self, epoch: u32, on: IfaceId, src: IpAddr, dst: IpAddr) -> Option<To> {
+        let (from, towards, to) = self.ends?;
+        (from == src && towards == dst && self.on == on && self.epoch == epoch).then_some(to)
+    }
 }
 
 /// The checksum of an IPv4 header without options.

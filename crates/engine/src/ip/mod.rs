@@ -62,8 +62,10 @@ pub(crate) struct Ip {
     limits: icmp_out::Limits,
     idents: output::Idents,
     replies: reply::Replies,
-    /// Counts the changes to interfaces, addresses, routes and path MTUs: see [`Way`].
+    /// Counts the changes to interfaces, addresses, routes, path MTUs and knobs: see [`Way`].
     epoch: u32,
+    /// What was found of the last packet's addresses.
+    vetted: input::Vetted,
 }
 
 impl Ip {
@@ -80,6 +82,7 @@ impl Ip {
             idents: output::Idents::new(rng),
             replies: reply::Replies::new(),
             epoch: 1,
+            vetted: input::Vetted::default(),
         }
     }
 

@@ -177,16 +177,14 @@ impl Ip {
         replies.queue.len() < most && replies.bytes + len <= MAX_BYTES
     }
 
-    /// Writes the next waiting answer to `buf`.
+    /// No answer waits.
     #[inline]
-    pub(crate) fn poll_reply(env: &mut Env, buf: &mut [u8]) -> Option<Transmit> {
-        match env.ip.replies.queue.is_empty() {
-            true => None,
-            false => Ip::next_reply(env, buf),
-        }
+    pub(crate) fn no_replies(env: &Env) -> bool {
+        env.ip.replies.queue.is_empty()
     }
 
-    fn next_reply(env: &mut Env, buf: &mut [u8]) -> Option<Transmit> {
+    /// Writes the next waiting answer to `buf`.
+    pub(crate) fn poll_reply(env: &mut Env, buf: &mut [u8]) -> Option<Transmit> {
         while let Some(queued) = env.ip.replies.queue.pop_front() {
             env.ip.replies.bytes -= queued.len();
             if env.ip.replies.queue.is_empty() && env.ip.replies.queue.capacity() > 64 {

@@ -99,8 +99,8 @@ fn is_link_local(addr: IpAddr) -> bool {
 }
 
 impl Ip {
-    /// What a [`Way`] remembers may be wrong from now on.
-    pub(super) fn changed(&mut self) {
+    /// What a [`Way`] or the last packet's check remembers may be wrong from now on.
+    pub(crate) fn changed(&mut self) {
         self.epoch = self.epoch.checked_add(1).unwrap_or(1);
     }
 

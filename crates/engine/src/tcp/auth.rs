@@ -115,7 +115,16 @@ pub(crate) struct Keys(Vec<(Md5Peer, Key)>);
 
 impl Keys {
     /// The key for a peer: that of the longest prefix, of equals the newest (Linux: `__tcp_md5_do_lookup`).
+    #[inline]
     pub(crate) fn find(&self, peer: IpAddr) -> Option<&Key> {
+        match self.0.is_empty() {
+            true => None,
+            false => self.look_up(peer),
+        }
+    }
+
+    #[cold]
+    fn look_up(&self, peer: IpAddr) -> Option<&Key> {
         let matching = self.0.iter().filter(|(of, _)| in_prefix(peer, of.addr, of.prefix));
         matching.max_by_key(|(of, _)| of.prefix).map(|(_, key)| key)
     }

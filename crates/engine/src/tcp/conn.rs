@@ -212,7 +212,8 @@ impl Conn {
             }
             return Ok(());
         }
-        if self.is_predicted(env, segment) {
+        let predicted = self.is_predicted(env, segment);
+        if predicted {
             match segment.payload.is_empty() {
                 true => env.mib.inc(Counter::TcpExtTCPPureAcks),
                 false => env.mib.inc(Counter::TcpExtTCPHPHits),
@@ -228,6 +229,13 @@ impl Conn {
         }
         self.last_rcv = env.now;
         self.keepalive.on_segment();
+        if predicted && self.acknowledges_nothing(segment) {
+            self.snd.update_wl(segment.seq);
+            self.keep_timestamp(env, segment);
+            let text = self.take_text(env, segment);
+            self.make_room_for_options();
+            return text.drop.map_or(Ok(()), |reason| Err(reason.into()));
+        }
         self.ack_arrives(env, segment)?;
         if self.fate != Fate::Stay {
             return Ok(());
@@ -261,6 +269,26 @@ impl Conn {
                 .options
                 .timestamps
                 .is_none_or(|ts| !self.ts.ok || !self.ts.rejects(env, ts.val))
+    }
+
+    /// A predicted segment of data whose ACK and window are what we know: the sender has no use for it
+    /// (Linux: `tcp_rcv_established`, which then skips `tcp_ack`).
+    fn acknowledges_nothing(&self, segment: &Segment<'_>) -> bool {
+        !segment.payload.is_empty()
+            && segment.ack == self.snd.una()
+            && segment.window.bytes(self.peer_scale()) == self.snd.window()
+            && segment.options.sack.is_empty()
+            && !self.rcv.awaits_urgent()
+    }
+
+    /// TS.Recent follows the segments that are acceptable and in order (RFC 7323 §4.3; Linux: `tcp_replace_ts_recent`).
+    fn keep_timestamp(&mut self, env: &Env, segment: &Segment<'_>) {
+        if let Some(ts) = segment.options.timestamps.filter(|_| self.ts.ok)
+            && !segment.seq.after(self.rcv.rcv_wup())
+            && !super::validate::paws_rejects(self.ts.recent, ts.val)
+        {
+            self.ts.store(env, ts.val);
+        }
     }
 
     /// Step five: the ACK field (Linux: `tcp_ack` and the switch behind it).
@@ -298,12 +326,7 @@ impl Conn {
             }
             return Err(reason.into());
         }
-        if let Some(ts) = ts
-            && !segment.seq.after(self.rcv.rcv_wup())
-            && !super::validate::paws_rejects(self.ts.recent, ts.val)
-        {
-            self.ts.store(env, ts.val);
-        }
+        self.keep_timestamp(env, segment);
         if child && !out.old_ack {
             let echo = ts
                 .filter(|ts| ts.ecr != 0)
@@ -535,6 +558,9 @@ pub(super) fn rcv_setup(irs: SeqNum, opening: &Opening, opts: &SockOpts, buf: (u
 
 /// A segment's SACK blocks as sequence numbers.
 fn sack_blocks(segment: &Segment<'_>) -> SackList {
+    if segment.options.sack.is_empty() {
+        return SackList::default();
+    }
     SackList {
         blocks: core::array::from_fn(|i| match segment.options.sack.get(i) {
             Some((left, right)) => (SeqNum(*left), SeqNum(*right)),
@@ -544,6 +570,7 @@ fn sack_blocks(segment: &Segment<'_>) -> SackList {
     }
 }
 
+#[derive(Default)]
 struct SackList {
     blocks: [(SeqNum, SeqNum); 4],
     len: usize,

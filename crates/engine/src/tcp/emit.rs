@@ -26,7 +26,8 @@ pub(super) enum Left {
     Payload(SeqNum, usize),
 }
 
-/// One segment's fixed parts.
+/// One segment's fixed parts. It is filled where it stays: moving it costs more than making it.
+#[derive(Default)]
 struct Out {
     seq: SeqNum,
     ack: SeqNum,
@@ -105,8 +106,22 @@ impl Conn {
         )
     }
 
+    /// Nothing but an ACK is to be sent, if that.
+    fn has_only_ack(&self) -> bool {
+        !self.probe_now && self.opening.is_none() && !self.snd.has_output()
+    }
+
+    /// Whether an ACK leaves now; if later, its timer runs from here on.
+    fn ack_now(&mut self, env: &mut Env) -> bool {
+        let path = self.path();
+        self.rcv.poll_ack(&mut env.rcv(), &path)
+    }
+
     /// Writes the next segment to `buf`; with `in_place` maybe without its payload, as the second result tells.
     pub(super) fn transmit(&mut self, env: &mut Env, buf: &mut [u8], in_place: bool) -> Option<(Transmit, Left)> {
+        if self.has_only_ack() && !self.ack_now(env) {
+            return None;
+        }
         let route = match self.known_route(env) {
             Ok(route) => route,
             Err(_) => {
@@ -121,8 +136,11 @@ impl Conn {
             let mss = self.current_mss(env);
             self.snd.set_mss(env, mss, false);
         }
+        let mut out = Out::default();
         loop {
-            let out = self.next_segment(env, &route, buf.len())?;
+            if !self.next_segment(env, &route, buf.len(), &mut out) {
+                return None;
+            }
             let left = match in_place && out.len >= IN_PLACE && self.key().is_none() && Ip::takes_parts(env, &route) {
                 true => Left::Payload(out.payload(), out.len as usize),
                 false => Left::Nothing,
@@ -139,17 +157,18 @@ impl Conn {
             opening.on_sent(env, self.opts.user_timeout);
         }
         self.probe_now = false;
-        while self.next_segment_of_sender(env, 1460, 1460).is_some() {}
+        while self.next_segment_of_sender(env, 1460, 1460, &mut Out::default()) {}
         self.rcv.on_ack_sent(&mut env.rcv());
     }
 
+    /// Fills in the next segment, if there is one.
     #[inline]
-    fn next_segment(&mut self, env: &mut Env, route: &Route, room: usize) -> Option<Out> {
+    fn next_segment(&mut self, env: &mut Env, route: &Route, room: usize, out: &mut Out) -> bool {
         if self.opening.as_ref().is_some_and(|o| o.due) {
-            return self.syn(env);
+            return self.syn(env, out);
         }
         if !self.may_send() {
-            return None;
+            return false;
         }
         let headers = fixed_headers(self.tuple.local_ip.is_ipv4()) + self.options_len();
         let mss = route.mtu.saturating_sub(headers).clamp(1, 0xffff) as u16;
@@ -158,20 +177,20 @@ impl Conn {
             Some(_) => 0,
             None => route.gso_max_size.min(room as u32).saturating_sub(headers),
         };
-        if let Some(out) = self.next_segment_of_sender(env, most, mss) {
-            return Some(out);
+        if self.next_segment_of_sender(env, most, mss, out) {
+            return true;
         }
-        if core::mem::take(&mut self.probe_now) {
+        let seq = if core::mem::take(&mut self.probe_now) {
             // One byte before SND.NXT, which the peer must answer (Linux: `tcp_xmit_probe_skb`).
-            let seq = self.snd.una() - 1;
-            return Some(self.dataless(env, seq, TcpFlags::ACK));
-        }
-        let path = self.path();
-        if self.rcv.poll_ack(&mut env.rcv(), &path) {
-            let seq = self.snd.acceptable_seq(self.rcv.grain());
-            return Some(self.dataless(env, seq, TcpFlags::ACK));
-        }
-        None
+            self.snd.una() - 1
+        } else {
+            if !self.ack_now(env) {
+                return false;
+            }
+            self.snd.acceptable_seq(self.rcv.grain())
+        };
+        self.dataless(env, seq, TcpFlags::ACK, out);
+        true
     }
 
     /// The key that signs what goes to the peer (Linux: `tcp_get_current_key`).
@@ -204,9 +223,11 @@ impl Conn {
     }
 
     #[inline]
-    fn next_segment_of_sender(&mut self, env: &mut Env, max_payload: u32, mss: u16) -> Option<Out> {
-        let tx = self.snd.poll(env, TxRoom { max_payload, mss })?;
-        let mut out = self.dataless(env, tx.seq, TcpFlags::ACK | tx.flags);
+    fn next_segment_of_sender(&mut self, env: &mut Env, max_payload: u32, mss: u16, out: &mut Out) -> bool {
+        let Some(tx) = self.snd.poll(env, TxRoom { max_payload, mss }) else {
+            return false;
+        };
+        self.dataless(env, tx.seq, TcpFlags::ACK | tx.flags, out);
         out.urgent = tx.urg_ptr;
         out.len = tx.len;
         out.gso = (tx.len > u32::from(tx.mss)).then_some(tx.mss);
@@ -215,56 +236,43 @@ impl Conn {
         if tx.len > 0 && !tx.retransmit {
             self.rcv.on_data_sent(env.now);
         }
-        Some(out)
+        true
     }
 
     /// A segment's header as of now: it acknowledges all that was received.
     #[inline]
-    fn dataless(&mut self, env: &mut Env, seq: SeqNum, flags: TcpFlags) -> Out {
-        let mut options = Options {
-            timestamps: self.ts.ok.then(|| Timestamps {
-                val: clock_ms(env).wrapping_add(self.ts.offset),
-                ecr: self.ts.recent,
-            }),
-            md5: self.key().map(|_| [0; 16]),
-            ..Options::default()
-        };
-        options.sack = self
-            .rcv
-            .take_sacks(self.most_sacks())
-            .as_slice()
-            .iter()
-            .map(|(l, r)| (l.0, r.0))
-            .collect();
+    fn dataless(&mut self, env: &mut Env, seq: SeqNum, flags: TcpFlags, out: &mut Out) {
+        *out = Out::default();
+        out.options.timestamps = self.ts.ok.then(|| Timestamps {
+            val: clock_ms(env).wrapping_add(self.ts.offset),
+            ecr: self.ts.recent,
+        });
+        out.options.md5 = self.key().map(|_| [0; 16]);
+        if self.rcv.may_sack() {
+            let sacks = self.rcv.take_sacks(self.most_sacks());
+            out.options.sack = sacks.as_slice().iter().map(|(l, r)| (l.0, r.0)).collect();
+        }
         let window = self.rcv.select_window(&mut env.rcv());
         let ece = if self.rcv.ece() {
             TcpFlags::ECE
         } else {
             TcpFlags::default()
         };
-        let out = Out {
-            seq,
-            ack: self.rcv.rcv_nxt(),
-            flags: flags | ece,
-            window,
-            urgent: 0,
-            options,
-            len: 0,
-            gso: None,
-            ect: false,
-            again: false,
-        };
+        (out.seq, out.ack) = (seq, self.rcv.rcv_nxt());
+        (out.flags, out.window) = (flags | ece, window);
         self.rcv.on_ack_sent(&mut env.rcv());
-        out
     }
 
-    fn syn(&mut self, env: &mut Env) -> Option<Out> {
+    #[inline(never)]
+    fn syn(&mut self, env: &mut Env, out: &mut Out) -> bool {
         let (state, user_timeout) = (self.state, self.opts.user_timeout);
         let key = self.opts.keys.find(self.tuple.remote_ip);
-        let opening = self.opening.as_mut()?;
+        let Some(opening) = self.opening.as_mut() else {
+            return false;
+        };
         let mut options = opening.options(env, self.ts.offset, self.ts.recent);
         auth::make_room(&mut options, key);
-        let out = Out {
+        *out = Out {
             seq: opening.iss,
             ack: if state == State::SynSent {
                 SeqNum(0)
@@ -282,7 +290,7 @@ impl Conn {
             again: opening.first_sent.is_some() && !opening.passive,
         };
         opening.on_sent(env, user_timeout);
-        Some(out)
+        true
     }
 
     #[inline]

@@ -120,6 +120,8 @@ pub(crate) struct Tcp {
     syn_timers: synq::Timers,
     pub(crate) listeners: Slab<Box<Listener>>,
     pub(crate) timewaits: TimeWaits,
+    /// The connection in `demux` that a segment last came for; `u32::MAX`: it is there no more.
+    last: u32,
     /// Connections with something to transmit: index and generation.
     ready: VecDeque<(u32, u32)>,
     /// Transparent opens that wait for the application.
@@ -145,6 +147,7 @@ impl Tcp {
             syn_timers: synq::Timers::new(TimerKey::Requests),
             listeners: Slab::new(),
             timewaits: TimeWaits::default(),
+            last: u32::MAX,
             ready: VecDeque::new(),
             held: 0,
             generation: 0,
@@ -184,6 +187,21 @@ impl Tcp {
         self.demux.insert(hash, object, hash_of);
     }
 
+    /// The object of an arriving segment, and its tuple's hash. Segments come in trains: the last one's connection is looked
+    /// at first.
+    #[inline]
+    fn object_of(&mut self, env: &Env, tuple: &Tuple) -> (Option<Object>, u32) {
+        if let Some(conn) = self.conns.get(self.last as usize).filter(|conn| conn.tuple == *tuple) {
+            return (Some(Object::Conn(self.last)), conn.hash);
+        }
+        let hash = Demux::hash(env, tuple);
+        let object = self.find(hash, tuple);
+        if let Some(Object::Conn(index)) = object {
+            self.last = index;
+        }
+        (object, hash)
+    }
+
     /// A packet for TCP (Linux: `tcp_v4_rcv`).
     #[inline]
     pub(crate) fn input(&mut self, env: &mut Env, packet: &Packet<'_>) {
@@ -191,8 +209,8 @@ impl Tcp {
         if packet.multicast {
             return env.mib.drop(DropReason::Multicast);
         }
-        let segment = match Segment::parse(packet) {
-            Ok(segment) => segment,
+        let header = match Segment::header(packet) {
+            Ok(header) => header,
             Err(reason) => {
                 env.mib.inc(Counter::TcpInErrs);
                 if reason == DropReason::TcpCsum {
@@ -201,12 +219,13 @@ impl Tcp {
                 return env.mib.drop(reason);
             }
         };
+        let mut segment = Segment::new(packet, header);
+        segment.read_options();
         if quiet::quiet_until(env).is_some() {
             return env.mib.drop(DropReason::TcpQuietTime);
         }
         env.trace(&segment.tuple, || TraceKind::Received(segment.trace()));
-        let hash = Demux::hash(env, &segment.tuple);
-        let object = self.find(hash, &segment.tuple);
+        let (object, hash) = self.object_of(env, &segment.tuple);
         let key = self.reset_key(object, &segment);
         if let Err(reject) = self.dispatch(env, &segment, object, hash) {
             env.mib.drop(reject.reason);
@@ -363,6 +382,9 @@ impl Tcp {
     /// Takes a connection that is over out of the tables; a TIME_WAIT takes its place if there is to be one.
     fn unhash(&mut self, env: &mut Env, index: u32, fate: Fate) {
         let conn = &mut self.conns[index as usize];
+        if self.last == index {
+            self.last = u32::MAX;
+        }
         conn.fast_open_done(env);
         if core::mem::take(&mut conn.counted_orphan) {
             env.orphans -= 1;
@@ -442,6 +464,12 @@ impl Tcp {
         env.conns.give(conn);
     }
 
+    /// No connection has anything to send.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.ready.is_empty()
+    }
+
     /// Writes one packet of the connections' to `buf`; with `in_place`, what it left out is for
     /// [`payload`](Self::payload) to show.
     pub(crate) fn poll_transmit(
@@ -516,7 +544,17 @@ impl Tcp {
 }
 
 /// How TCP stands with its memory, by `tcp_mem`'s three marks (Linux: `__sk_mem_raise_allocated`).
+#[inline]
 fn update_memory(env: &mut Env, charged: u64, pressed_since: &mut Instant) {
+    // Most of the time there is plenty, and stays so: nothing to weigh.
+    let [_, pressure, high] = env.sysctl.tcp_mem;
+    if env.memory != Memory::Plenty || charged >> 12 >= pressure.min(high) {
+        weigh_memory(env, charged, pressed_since);
+    }
+}
+
+#[cold]
+fn weigh_memory(env: &mut Env, charged: u64, pressed_since: &mut Instant) {
     let [low, pressure, high] = env.sysctl.tcp_mem.map(|pages| pages.saturating_mul(4096));
     let was = env.memory;
     env.memory = if charged > high {

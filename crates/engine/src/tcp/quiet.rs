@@ -48,9 +48,13 @@ impl fmt::Display for TimewaitsError {
 impl core::error::Error for TimewaitsError {}
 
 /// Until when the stack keeps quiet, if it does.
+#[inline]
 pub(crate) fn quiet_until(env: &Env) -> Option<Instant> {
+    if env.sysctl.estab_tcp_quiet_time == 0 {
+        return None;
+    }
     let end = env.started + Duration::from_millis(env.sysctl.estab_tcp_msl_ms.into());
-    (env.sysctl.estab_tcp_quiet_time != 0 && env.now < end).then_some(end)
+    (env.now < end).then_some(end)
 }
 
 /// The calendar's milliseconds.

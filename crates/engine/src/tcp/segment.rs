@@ -36,35 +36,49 @@ pub(crate) struct Segment<'a> {
 }
 
 impl<'a> Segment<'a> {
-    /// Reads and checks a packet's transport part.
-    #[inline(always)] // A struct of this size is built where it stays, or every packet pays for moving it.
-    pub(crate) fn parse(packet: &Packet<'a>) -> Result<Segment<'a>, DropReason> {
-        let raw = wire::Segment::parse(packet.payload).map_err(|_| DropReason::PktTooSmall)?;
-        if !packet.checksum_ok() {
-            return Err(DropReason::TcpCsum);
+    /// Reads and checks a packet's TCP header; the second result is its length, options included.
+    #[inline]
+    pub(crate) fn header(packet: &Packet<'_>) -> Result<(wire::Header, usize), DropReason> {
+        let parsed = wire::Header::parse(packet.payload).map_err(|_| DropReason::PktTooSmall)?;
+        match packet.checksum_ok() {
+            true => Ok(parsed),
+            false => Err(DropReason::TcpCsum),
         }
-        Ok(Segment {
+    }
+
+    /// The segment behind a header that [`header`](Self::header) found, its options not read yet.
+    #[inline(always)] // A struct of this size is built where it stays, or every packet pays for moving it.
+    pub(crate) fn new(packet: &Packet<'a>, (header, header_len): (wire::Header, usize)) -> Segment<'a> {
+        let (front, payload) = packet.payload.split_at(header_len);
+        Segment {
             tuple: Tuple {
                 local_ip: packet.dst,
                 remote_ip: packet.src,
-                local_port: raw.dst_port,
-                remote_port: raw.src_port,
+                local_port: header.dst_port,
+                remote_port: header.src_port,
             },
             iface: packet.iface,
             ours: packet.local,
-            seq: SeqNum(raw.seq),
-            ack: SeqNum(raw.ack),
-            flags: TcpFlags(raw.flags),
-            window: ScaledWindow(raw.window),
-            urgent: raw.urgent,
-            options: raw.options,
-            header_len: raw.header_len as u8,
-            header: &packet.payload[..raw.header_len],
-            payload: raw.payload,
+            seq: SeqNum(header.seq),
+            ack: SeqNum(header.ack),
+            flags: TcpFlags(header.flags),
+            window: ScaledWindow(header.window),
+            urgent: header.urgent,
+            options: Options::default(),
+            header_len: header_len as u8,
+            header: front,
+            payload,
             tos: packet.tos,
             ecn: packet.ecn(),
             gso_size: packet.meta.gso_size,
-        })
+        }
+    }
+
+    /// Reads the options.
+    #[inline]
+    pub(crate) fn read_options(&mut self) {
+        let (bytes, syn) = (self.raw_options(), self.syn());
+        self.options.read(bytes, syn);
     }
 
     pub(crate) fn has(&self, flag: TcpFlags) -> bool {

@@ -231,9 +231,6 @@ impl CongestionControl for Cubic {
     }
 
     fn cong_avoid(&mut self, cx: &mut Cx<'_>, acked: u32) {
-        if !cx.cwnd_limited {
-            return;
-        }
         let mut left = acked;
         if cx.cwnd.in_slow_start() {
             left = cx.cwnd.slow_start(acked);

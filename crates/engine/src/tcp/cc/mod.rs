@@ -68,9 +68,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) now: Instant,
     pub(crate) una: SeqNum,
     pub(crate) nxt: SeqNum,
-    /// The window, not the application, bounds what is sent.
-    pub(crate) cwnd_limited: bool,
-    /// The same without regard to slow start.
+    /// The window is full: it, not the application, bounds what is sent, whatever slow start allows.
     pub(crate) window_full: bool,
     /// Data is held back by the pacing rate.
     pub(crate) paced: bool,
@@ -99,7 +97,7 @@ pub(crate) trait CongestionControl {
     fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
         (cx.cwnd.window >> 1).max(2)
     }
-    /// `acked` segments were delivered in good order: grow the window.
+    /// `acked` segments were delivered in good order, and the window bounds what is sent: let it grow.
     fn cong_avoid(&mut self, cx: &mut Cx<'_>, acked: u32);
     /// After each ACK, for those that set window and pacing rate themselves, in every state
     /// (see [`Cc::has_cong_control`]).
@@ -203,7 +201,7 @@ impl Cc {
 impl Sender {
     /// The congestion control and what it may see.
     fn cc_parts(&mut self, now: Instant) -> (&mut dyn CongestionControl, Cx<'_>) {
-        let (cwnd_limited, in_flight) = (self.is_cwnd_limited(), self.in_flight());
+        let in_flight = self.in_flight();
         let cx = Cx {
             cwnd: &mut self.cwnd,
             pacing: &mut self.pacing,
@@ -216,7 +214,6 @@ impl Sender {
             now,
             una: self.una,
             nxt: self.nxt,
-            cwnd_limited,
             paced: self.flags.paced,
             last_data: self.last_data,
         };
@@ -239,7 +236,11 @@ impl Sender {
         cc.undo_cwnd(&mut cx)
     }
 
+    /// A window that is not used up has no reason to grow.
     pub(crate) fn cc_cong_avoid(&mut self, env: &Env, acked: u32) {
+        if !self.is_cwnd_limited() {
+            return;
+        }
         let (cc, mut cx) = self.cc_parts(env.now);
         cc.cong_avoid(&mut cx, acked);
     }

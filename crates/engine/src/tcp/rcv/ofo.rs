@@ -196,6 +196,12 @@ impl Receiver {
         sacks
     }
 
+    /// [`take_sacks`](Self::take_sacks) may have something to give.
+    #[inline]
+    pub(crate) fn may_sack(&self) -> bool {
+        self.ofo.is_some()
+    }
+
     /// How many blocks [`take_sacks`](Self::take_sacks) would give, for sizing a segment that carries data too.
     pub(crate) fn sack_count(&self) -> usize {
         self.ofo.as_ref().map_or(0, |ofo| {

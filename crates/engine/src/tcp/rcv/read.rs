@@ -36,6 +36,11 @@ impl Receiver {
         matches!(self.urg, Urg::Here(_))
     }
 
+    /// The urgent byte was announced and has not come.
+    pub(crate) fn awaits_urgent(&self) -> bool {
+        self.urg == Urg::Expected
+    }
+
     /// What one read may take: first a byte to skip, then how many to read.
     fn span(&self) -> (usize, usize) {
         let skip = self.hidden() as usize;

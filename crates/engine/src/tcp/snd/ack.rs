@@ -174,6 +174,12 @@ impl Sender {
         true
     }
 
+    /// SND.WL1 follows a segment that changes nothing else here (Linux: `tcp_update_wl`).
+    #[inline]
+    pub(crate) fn update_wl(&mut self, seq: SeqNum) {
+        self.wl1 = seq;
+    }
+
     /// SND.UNA moves; the bytes before it are let go.
     pub(super) fn advance_una(&mut self, env: &mut Env, ack: SeqNum) {
         let covered = ack.since(self.una);

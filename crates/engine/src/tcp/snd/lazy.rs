@@ -32,6 +32,12 @@ impl<T> Lazy<T> {
         self.0.is_none()
     }
 
+    /// The value, unless it is blank.
+    #[inline]
+    pub(crate) fn get(&self) -> Option<&T> {
+        self.0.as_deref()
+    }
+
     /// Takes the value out, which leaves it blank.
     pub(crate) fn take(&mut self) -> Option<Box<T>> {
         self.0.take()

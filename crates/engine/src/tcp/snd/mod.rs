@@ -542,7 +542,10 @@ impl Sender {
 
     /// Packets believed to be in the network (RFC 6675's pipe; Linux: `tcp_packets_in_flight`).
     pub(super) fn in_flight(&self) -> u32 {
-        (self.packets_out + self.board.retrans_out).saturating_sub(self.board.sacked_out + self.board.lost_out)
+        match self.board.get() {
+            None => self.packets_out,
+            Some(board) => (self.packets_out + board.retrans_out).saturating_sub(board.sacked_out + board.lost_out),
+        }
     }
 
     /// Packets that left the network or are lost (Linux: `tcp_left_out`).
