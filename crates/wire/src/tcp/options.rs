@@ -250,6 +250,7 @@ impl Options {
             sack: SackBlocks { len: 0, .. },
             fast_open: None,
             md5: None,
+            ..
         } = *self
         else {
             return self.write_list(buf);
