@@ -327,7 +327,55 @@ pub(crate) fn shutdown(fd: i32, how: i32) -> Result<()> {
     on(fd, |sock| sock.shutdown(how))
 }
 
+/// close(2); with SO_LINGER it waits first.
 pub(crate) fn close(fd: i32) -> Result<()> {
+    linger(fd);
+    release(fd)
+}
+
+/// SO_LINGER: waits until the peer has acknowledged all, our FIN included, or the time is over; O_NONBLOCK changes nothing
+/// (Linux: `__tcp_close`, `sk_stream_wait_close`). There is nothing to wait for while other descriptors name the socket, or
+/// where unread data makes close(2) a reset.
+fn linger(fd: i32) {
+    let Ok(SockOption::Linger(Some(time))) = get(fd, SockOption::Linger(None)) else {
+        return;
+    };
+    if time.is_zero() {
+        return;
+    }
+    let ended = now(|world| {
+        let id = world.files.socket(fd)?.id;
+        let now = world.now();
+        let mut sock = world.stack.sock(now, id)?;
+        if world.files.of(id).len() > 1 || sock.recv_queued() > 0 {
+            return Err(Errno(libc::EAGAIN));
+        }
+        Ok(sock.shutdown(Shutdown::Both)?)
+    });
+    let mut guard: Guard = world::lock();
+    let until = guard.as_ref().map(|world| world.now() + time).filter(|_| ended.is_ok());
+    while let (Some(world), Some(until)) = (guard.as_mut(), until)
+        && world.now() < until
+        && is_closing(world, fd)
+    {
+        world::not_yet(world);
+        guard = world::sleep(guard, Some(until));
+    }
+}
+
+/// Something that the peer has to acknowledge keeps the socket from being closed (Linux: `sk_stream_closing`).
+fn is_closing(world: &mut World, fd: i32) -> bool {
+    let now = world.now();
+    let state = world
+        .files
+        .socket(fd)
+        .ok()
+        .and_then(|socket| world.stack.sock(now, socket.id).ok().map(|sock| sock.state()));
+    matches!(state, Some(State::FinWait1 | State::Closing | State::LastAck))
+}
+
+/// Closes a descriptor at once.
+pub(crate) fn release(fd: i32) -> Result<()> {
     now(|world| {
         world.epoll_forget(fd);
         if let Some(id) = world.files.remove(fd)? {

@@ -169,7 +169,7 @@ extern "C" fn at_exit() {
     let files = world::lock().as_ref().map_or_else(Vec::new, |world| world.files.all());
     for fd in files {
         // A connection that is gone already has nothing to close.
-        let _ = calls::close(fd);
+        let _ = calls::release(fd);
     }
     let mut guard = world::lock();
     let until = guard.as_ref().map(|world| world.now() + FAREWELL);

@@ -417,8 +417,7 @@ pub(crate) fn advance(mut guard: Guard, until: Instant, mut enough: impl FnMut(&
     }
 }
 
-/// Sleeps until something happened, or until `until`. On the virtual clock only for threads beside the one that lets time
-/// pass.
+/// Sleeps until something happened, or until `until`. On the virtual clock the thread that lets time pass lets it pass until then.
 pub(crate) fn sleep(mut guard: Guard, until: Option<Instant>) -> Guard {
     let Some(world) = guard.as_mut() else { return guard };
     if world.live.is_some() {
@@ -431,6 +430,10 @@ pub(crate) fn sleep(mut guard: Guard, until: Option<Instant>) -> Guard {
         return guard;
     }
     if let Some(until) = until {
+        if world.is_clock_mine() {
+            let epoch = world.epoch;
+            return advance(guard, until, |world| world.epoch != epoch);
+        }
         world.wake_at(until);
     }
     let epoch = world.epoch;

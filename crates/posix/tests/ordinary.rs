@@ -69,6 +69,57 @@ fn a_server_serves_from_a_stack_of_its_own() {
     );
 }
 
+/// SO_LINGER: what was written has arrived when close(2) returns, even if the process is gone with it; a peer that falls
+/// silent holds it up no longer than that.
+#[test]
+fn close_lingers_until_the_peer_has_all() {
+    in_own_network(
+        r#"
+        cat >server.py <<'END'
+import socket
+listener = socket.create_server(("10.9.0.1", 8002))
+open("listening", "w").close()
+peer, _ = listener.accept()
+total = 0
+while data := peer.recv(65536):
+    total += len(data)
+open("total", "w").write(str(total))
+silent, _ = listener.accept()
+silent.recv(1)
+END
+        cat >client.py <<'END'
+import os, socket, struct, sys, time
+seconds = int(sys.argv[1])
+s = socket.create_connection(("10.9.0.1", 8002))
+s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, seconds))
+if seconds == 20:
+    s.sendall(b"x" * 1000000)
+    s.close()
+    os._exit(0)
+open("connected", "w").close()
+while not os.path.exists("cut"):
+    time.sleep(0.05)
+s.send(b"x")
+began = time.monotonic()
+s.close()
+open("lingered", "w").write(str(time.monotonic() - began >= 1))
+os._exit(0)
+END
+        python3 server.py & server=$!
+        until_ok test -e listening
+        (estab python3 client.py 20)
+        until_ok grep -qx 1000000 total
+        (estab python3 client.py 1) & client=$!
+        until_ok test -e connected
+        ip addr del 10.9.0.1/24 dev tun0
+        touch cut
+        wait $client
+        grep -qx True lingered
+        kill $server
+        "#,
+    );
+}
+
 /// curl: a connect that doesn't wait, SO_ERROR after poll, refusals.
 #[test]
 fn a_client_connects_from_a_stack_of_its_own() {
