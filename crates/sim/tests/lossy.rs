@@ -82,14 +82,15 @@ fn exchange(megabytes: usize) -> Result<(), String> {
         .enable_all()
         .build()
         .unwrap();
-    let back = runtime.block_on(async {
+    // The stack stays until the bridge has stopped: a late packet must find it.
+    let (back, _stack) = runtime.block_on(async {
         let stack = Stack::builder().address("10.9.0.2/24").on_pipe(near).unwrap();
         let mut stream = stack.scope(TcpStream::connect("10.9.0.1:80")).await.unwrap();
         stream.write_all(&data).await.unwrap();
         stream.shutdown().await.unwrap();
         let mut back = Vec::new();
         stream.read_to_end(&mut back).await.unwrap();
-        back
+        (back, stack)
     });
     let there = kernel.join().unwrap();
     let (out, home) = bridge.stop().map_err(|e| e.to_string())?;
