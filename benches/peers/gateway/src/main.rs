@@ -15,6 +15,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// Measures `estab gateway`, pasta, slirp4netns, tun2proxy and a plain veth pair at the same works, one round of all after the
 /// other, and prints medians; beside each figure stands its ratio to estab's. Needs root (or user namespaces), iperf3 and wrk.
@@ -35,9 +36,12 @@ struct Args {
     /// Rounds, of which the median counts.
     #[arg(long, default_value_t = 3, value_name = "N", global = true)]
     rounds: usize,
-    /// Make connections this long before `conn` is measured once more.
+    /// After `conn`, make connections this long: the first bursts beside the last.
     #[arg(long, default_value_t = 0, value_name = "SECONDS", global = true)]
     soak: u64,
+    /// Rest this long after each burst, then of one second, to leave the machine to others.
+    #[arg(long, default_value_t = 0, value_name = "MS", global = true)]
+    rest: u64,
     /// Keep the figures in this file; those it holds of other works and subjects stay.
     #[arg(long, value_name = "FILE", global = true)]
     json: Option<PathBuf>,
@@ -104,7 +108,8 @@ fn measure(args: &Args) -> Result<()> {
                 idle: if args.quick { 2000 } else { 5000 },
                 only: &args.work,
                 // Once is enough.
-                soak: if round == args.rounds { args.soak } else { 0 },
+                soak: Duration::from_secs(if round == args.rounds { args.soak } else { 0 }),
+                rest: Duration::from_millis(args.rest),
             };
             for sample in works::all(subject, &plan) {
                 merge(&mut measured, sample, &subject.name);
@@ -177,9 +182,12 @@ fn rows(args: &Args) -> Vec<Row> {
         Row::new("start-up of `true`: ms", "start", 0),
     ];
     if args.soak > 0 {
-        let title = format!("new connections per second after {} s of them", args.soak);
-        rows.push(more(&title, "conn-after", args.soak));
-        rows.push(Row::new("… CPU-seconds per 1,000", "conn-after-cpu", args.soak));
+        for (point, when) in [(0, "first"), (1, "last")] {
+            let title = format!("{} s of them, the {when} tenth: per second", args.soak);
+            rows.push(more(&title, "soak", point));
+            rows.push(Row::new("… CPU-seconds per 1,000", "soak-cpu", point));
+            rows.push(Row::new("… RSS: kB", "soak-rss", point));
+        }
     }
     rows
 }

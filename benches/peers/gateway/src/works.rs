@@ -16,8 +16,9 @@ pub struct Plan<'a> {
     pub idle: u64,
     /// The works wanted; empty: all.
     pub only: &'a [String],
-    /// Seconds of connections before they are measured once more.
-    pub soak: u64,
+    /// How long connections are made in bursts before they are compared with the first, and how long it rests between bursts.
+    pub soak: Duration,
+    pub rest: Duration,
 }
 
 impl Plan<'_> {
@@ -161,14 +162,39 @@ impl Round<'_> {
         if self.process {
             self.put("conn-cpu", 16, "CPU-s per 1,000", cpu);
         }
-        if self.plan.soak > 0 {
-            // In slices: what takes long is taken for dead.
-            for _ in 0..self.plan.soak.div_ceil(10) {
-                self.wrk(10)?;
+        if !self.plan.soak.is_zero() {
+            self.soak()?;
+        }
+        Ok(())
+    }
+
+    /// Bursts of connections: the first tenth of them beside the last, as whatever else runs meanwhile moves every single one.
+    fn soak(&mut self) -> Result<()> {
+        // Without a rest, as long as a work may take before it is taken for dead.
+        let seconds = if self.plan.rest.is_zero() { 10 } else { 1 };
+        let begin = Instant::now();
+        let mut bursts = Vec::new();
+        while begin.elapsed() < self.plan.soak {
+            let (rate, cpu) = self.wrk(seconds)?;
+            let rss = self.running.rss() / 1024.0;
+            let at = begin.elapsed().as_secs();
+            eprintln!("  {at} s: {rate:.0} per second, {cpu:.4} CPU-s per 1,000, RSS {rss:.0} kB");
+            bursts.push([rate, cpu, rss]);
+            std::thread::sleep(self.plan.rest);
+        }
+        let tenth = bursts.len().div_ceil(10);
+        let figures = [
+            ("soak", "per second"),
+            ("soak-cpu", "CPU-s per 1,000"),
+            ("soak-rss", "kB"),
+        ];
+        // A veth pair has no process to look at.
+        let figures = figures.into_iter().take(if self.process { 3 } else { 1 });
+        for (n, (work, unit)) in figures.enumerate() {
+            for (point, some) in [(0, &bursts[..tenth]), (1, &bursts[bursts.len() - tenth..])] {
+                let runs: Vec<f64> = some.iter().map(|burst| burst[n]).collect();
+                self.put(work, point, unit, peers_common::median(&runs));
             }
-            let (rate, cpu) = self.wrk(self.plan.seconds)?;
-            self.put("conn-after", self.plan.soak, "per second", rate);
-            self.put("conn-after-cpu", self.plan.soak, "CPU-s per 1,000", cpu);
         }
         Ok(())
     }
