@@ -57,7 +57,7 @@ impl Conn {
         self.snd_shutdown = true;
         self.end_opening(env);
         self.probe_now = false;
-        self.drop_unacknowledged(env);
+        self.snd.purge(env);
         self.notify(env);
     }
 

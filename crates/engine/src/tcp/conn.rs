@@ -9,7 +9,7 @@ use super::fastopen::FastOpen;
 use super::keepalive::Keepalive;
 use super::rcv::{DataIn, DataOut, Path, RcvSetup, Receiver};
 use super::segment::Segment;
-use super::snd::{AckIn, Sender, SndSetup};
+use super::snd::{AckIn, Sender};
 use super::timers::NEVER;
 use crate::drop::DropReason;
 use crate::env::{Env, Lending};
@@ -437,19 +437,11 @@ impl Conn {
         }
     }
 
-    /// Forgets what was written and not acknowledged: nothing of it will be sent (Linux: `tcp_write_queue_purge`).
-    pub(super) fn drop_unacknowledged(&mut self, env: &mut Env) {
-        let setup = idle_sender(self.snd.nxt() - 1, &self.opts);
-        self.snd.release(env);
-        let fresh = Sender::new(env, &setup);
-        let before = core::mem::replace(&mut self.snd, fresh);
-        self.snd.keep_tale(before);
-    }
-
-    /// A connection at its beginning; sender and receiver are made anew when the handshake has settled what they need.
+    /// A connection at its beginning; sender and receiver begin when the handshake has settled what they need.
     pub(crate) fn new(env: &mut Env, new: NewConn) -> Box<Conn> {
         let opening = new.opening;
-        let snd = Sender::new(env, &idle_sender(opening.iss, &new.opts));
+        let sndbuf = (new.opts.sndbuf > 0).then_some(new.opts.sndbuf);
+        let snd = Sender::new(env, opening.iss, sndbuf, new.opts.cc);
         let rcv = Receiver::new(
             &mut env.rcv(),
             &rcv_setup(SeqNum(0), &opening, &new.opts, (0, false), 536),
@@ -504,24 +496,6 @@ impl Conn {
             segs_in: 0,
             segs_out: 0,
         })
-    }
-}
-
-/// A sender that has nothing to send yet, or any more.
-fn idle_sender(iss: SeqNum, opts: &SockOpts) -> SndSetup {
-    SndSetup {
-        iss,
-        mss: 536,
-        mss_clamp: 536,
-        window: 0,
-        wl1: SeqNum(0),
-        sack_ok: false,
-        ts_ok: false,
-        ecn_ok: false,
-        syn_lost: false,
-        rtt: None,
-        sndbuf: (opts.sndbuf > 0).then_some(opts.sndbuf),
-        cc: opts.cc,
     }
 }
 

@@ -6,7 +6,7 @@ use super::demux::{Demux, Object, Tuple};
 use super::passive::{own_mss, rcvbuf};
 use super::rcv::{InitialWindow, Receiver};
 use super::segment::Segment;
-use super::snd::{Sender, SndSetup};
+use super::snd::SndSetup;
 use super::{Tcp, isn};
 use crate::drop::DropReason;
 use crate::env::Env;
@@ -285,7 +285,7 @@ impl Conn {
         self.mss_clamp = super::peer_mss(options.mss, self.tuple.remote_ip, self.opts.maxseg);
     }
 
-    /// Makes the sender that the handshake settled; `echo` is the timestamp it came with.
+    /// Gives the sender what the handshake settled.
     pub(super) fn settle_sender(&mut self, env: &mut Env, settled: &Settled) {
         let route = self.route(env).ok();
         if let Some(route) = &route {
@@ -296,7 +296,6 @@ impl Conn {
             return;
         };
         let setup = SndSetup {
-            iss: opening.iss,
             mss: self.mss_within(env, self.pmtu),
             mss_clamp: self.mss_clamp,
             window: settled.window,
@@ -306,22 +305,18 @@ impl Conn {
             ecn_ok: self.ecn_ok,
             syn_lost: settled.syn_lost,
             rtt: settled.rtt,
-            sndbuf: (self.opts.sndbuf > 0).then_some(self.opts.sndbuf),
-            cc: self.opts.cc,
         };
         self.sack_ok = setup.sack_ok;
         let active = !opening.passive;
-        let mut fresh = Sender::new(env, &setup);
+        self.snd.begin(env, &setup);
         if active {
             // A server's search for the path MTU counts only when its MSS is next looked at.
-            fresh.sync_mss();
+            self.snd.sync_mss();
         }
         if let Some(route) = route.filter(|route| route.initcwnd > 0 && !settled.syn_lost) {
-            fresh.begin_with(env, route.initcwnd.into());
+            self.snd.begin_with(env, route.initcwnd.into());
         }
-        fresh.recall(env, &env.metrics.get(self.tuple.remote_ip));
-        let before = core::mem::replace(&mut self.snd, fresh);
-        self.snd.keep_syn_data(before);
+        self.snd.recall(env, &env.metrics.get(self.tuple.remote_ip));
         self.apply_options(env);
     }
 

@@ -56,7 +56,7 @@ use crate::drop::DropReason;
 use crate::env::Env;
 use crate::sysctl::Qdisc;
 use alloc::boxed::Box;
-use chrono::Chrono;
+use chrono::{Chrono, Why};
 use core::time::Duration;
 use cwnd::Cwnd;
 use ecn::Ecn;
@@ -68,11 +68,9 @@ use queue::SendQueue;
 use rate::Rate;
 use timer::Timer;
 
-/// What the handshake settled, for [`Sender::new`].
+/// What the handshake settled, for [`Sender::begin`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SndSetup {
-    /// Initial sequence number: the stream's first byte is `iss + 1`.
-    pub(crate) iss: SeqNum,
     /// Payload bytes of a full segment: the least of the peer's MSS option and the path MTU's, less the
     /// options that every segment carries (timestamps: 12) (Linux: `tcp_sync_mss`, `mss_cache`).
     pub(crate) mss: u16,
@@ -93,11 +91,10 @@ pub(crate) struct SndSetup {
     pub(crate) syn_lost: bool,
     /// Round-trip time of the handshake, if it was measured on a SYN sent once or by timestamps.
     pub(crate) rtt: Option<Duration>,
-    /// SO_SNDBUF set by the application (doubled), which turns autotuning off.
-    pub(crate) sndbuf: Option<u32>,
-    /// Congestion control by TCP_CONGESTION; `None`: the sysctl's.
-    pub(crate) cc: Option<CcName>,
 }
+
+/// The MSS before a handshake has settled one (Linux: TCP_MSS_DEFAULT).
+const MSS_DEFAULT: u16 = 536;
 
 /// What [`Sender`] must know of an acceptable segment with ACK set.
 #[derive(Clone, Copy, Debug)]
@@ -359,36 +356,36 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// The sender of a connection whose handshake is done (or, with Fast Open, may send before that: see
-    /// [`Self::begin_handshake`]); SND.UNA = SND.NXT = ISS + 1.
-    pub(crate) fn new(env: &mut Env, setup: &SndSetup) -> Sender {
-        let first = setup.iss + 1;
+    /// The sender of a connection at its beginning, whose first byte will be ISS + 1: it sends nothing until [`Self::begin`] but
+    /// what Fast Open puts into the SYN. `sndbuf`: SO_SNDBUF set by the application (doubled), which turns autotuning off;
+    /// `cc`: congestion control by TCP_CONGESTION; without them the sysctls'.
+    #[inline]
+    pub(crate) fn new(env: &Env, iss: SeqNum, sndbuf: Option<u32>, cc: Option<CcName>) -> Sender {
+        let first = iss + 1;
         let now_ms = env.now_ms();
-        let mut sender = Sender {
+        Sender {
             una: first,
             nxt: first,
             write_seq: first,
             pushed_seq: first,
             small_seq: first,
             urgent: first,
-            wl1: setup.wl1,
-            wnd: setup.window,
-            max_wnd: setup.window,
-            path_mss: setup.mss,
-            mss: setup.mss,
-            mss_clamp: setup.mss_clamp,
+            wl1: SeqNum(0),
+            wnd: 0,
+            max_wnd: 0,
+            path_mss: MSS_DEFAULT,
+            mss: MSS_DEFAULT,
+            mss_clamp: MSS_DEFAULT,
             mtu: None,
             extra_options: 0,
             nagle: Nagle::default(),
             flags: Flags {
-                sack_ok: setup.sack_ok,
-                ts_ok: setup.ts_ok,
-                sndbuf_locked: setup.sndbuf.is_some(),
+                sndbuf_locked: sndbuf.is_some(),
                 paced: env.sysctl.default_qdisc == Qdisc::Fq,
                 ..Flags::default()
             },
             queue: Lazy::default(),
-            sndbuf: setup.sndbuf.unwrap_or(env.sysctl.tcp_wmem[1] as u32),
+            sndbuf: sndbuf.unwrap_or(env.sysctl.tcp_wmem[1] as u32),
             wmem: 0,
             notsent_lowat: 0,
             timer: Timer::default(),
@@ -409,25 +406,42 @@ impl Sender {
             rack: Rack::default(),
             tlp_high: None,
             cwnd: Cwnd::new(now_ms),
-            cc: Cc::new(setup.cc.unwrap_or(env.sysctl.tcp_congestion_control)),
+            cc: Cc::new(cc.unwrap_or(env.sysctl.tcp_congestion_control)),
             rate: Rate::default(),
             pacing: Pacing::default(),
-            ecn: Ecn::new(setup.ecn_ok),
+            ecn: Ecn::new(false),
             chrono: Chrono::default(),
             totals: Totals::default(),
             troubles: Lazy::default(),
-        };
-        sender.sync_mss();
-        sender.mtu_init(env);
-        match setup.rtt {
-            Some(rtt) => sender.seed_rtt(env, rtt),
-            None => sender.rtt.no_handshake_sample(),
         }
-        sender.cwnd.window = if setup.syn_lost { 1 } else { cwnd::INITIAL };
-        sender.cc_init(env);
-        sender.update_pacing_rate(env);
-        sender.expand_sndbuf(env);
-        sender
+    }
+
+    /// The handshake is done (or, with Fast Open, data may leave before that: see [`Self::begin_handshake`]). What left with the
+    /// SYN is still under way (Linux: `tcp_init_transfer`, `tcp_init_metrics`).
+    pub(crate) fn begin(&mut self, env: &mut Env, setup: &SndSetup) {
+        let now_ms = env.now_ms();
+        self.wl1 = setup.wl1;
+        (self.wnd, self.max_wnd) = (setup.window, setup.window);
+        (self.path_mss, self.mss_clamp) = (setup.mss, setup.mss_clamp);
+        (self.flags.sack_ok, self.flags.ts_ok) = (setup.sack_ok, setup.ts_ok);
+        self.ecn = Ecn::new(setup.ecn_ok);
+        // What the options say of Nagle is applied when all else stands.
+        self.nagle = Nagle::default();
+        (self.high_seq, self.last_ack, self.cwnd.stamp) = (self.nxt, now_ms, now_ms);
+        if self.packets_out == 0 {
+            self.last_data = now_ms;
+        }
+        self.mtu = None;
+        self.sync_mss();
+        self.mtu_init(env);
+        match setup.rtt {
+            Some(rtt) => self.seed_rtt(env, rtt),
+            None => self.rtt.no_handshake_sample(),
+        }
+        self.cwnd.window = if setup.syn_lost { 1 } else { cwnd::INITIAL };
+        self.cc_init(env);
+        self.update_pacing_rate(env);
+        self.expand_sndbuf(env);
     }
 
     /// A sample of the handshake's round trip (Linux: `tcp_synack_rtt_meas`, `tcp_ack_update_rtt` on the SYN).
@@ -443,14 +457,24 @@ impl Sender {
         self.extra_options = bytes;
     }
 
-    /// The sender of a connection that has ended: nothing queued, but TCP_INFO still tells what went before
+    /// The connection has ended: nothing is queued or under way any more, but TCP_INFO still tells what went before
     /// (Linux: `tcp_write_queue_purge`).
-    pub(crate) fn keep_tale(&mut self, before: Sender) {
-        self.rtt = before.rtt;
-        self.rtt.backoff = 0;
-        self.cwnd = before.cwnd;
-        self.totals = before.totals;
-        self.probes_out = before.probes_out;
+    pub(crate) fn purge(&mut self, env: &mut Env) {
+        self.drop_queue(env);
+        self.chrono_stop(env, Why::Idle);
+        let end = self.nxt;
+        (self.una, self.write_seq, self.pushed_seq) = (end, end, end);
+        (self.small_seq, self.urgent, self.high_seq) = (end, end, end);
+        (self.wmem, self.packets_out, self.retransmits, self.rtt.backoff) = (0, 0, 0, 0);
+        self.tlp_high = None;
+        self.timer.clear();
+        self.flags = Flags {
+            sack_ok: self.flags.sack_ok,
+            ts_ok: self.flags.ts_ok,
+            sndbuf_locked: self.flags.sndbuf_locked,
+            paced: self.flags.paced,
+            ..Flags::default()
+        };
     }
 
     /// The connection begins with `segments` instead of the usual window (Linux: RTAX_INITCWND, `tcp_init_cwnd`).

@@ -433,13 +433,18 @@ impl Sender {
 
     /// The connection is over: its memory goes.
     pub(crate) fn release(&mut self, env: &mut Env) {
+        self.drop_queue(env);
+        self.troubles.release();
+        self.mtu = None;
+    }
+
+    /// Nothing is queued or under way any more.
+    pub(super) fn drop_queue(&mut self, env: &mut Env) {
         if !self.queue.is_blank() {
             self.queue.clear(&mut env.pool);
             self.release_queue(env);
         }
         self.board.release();
-        self.troubles.release();
-        self.mtu = None;
     }
 
     /// Copies the payload of a [`TxSegment`] into `out`, which is as long as that.

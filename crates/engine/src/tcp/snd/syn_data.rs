@@ -32,24 +32,6 @@ impl Sender {
         env.mib.inc(Counter::TcpExtTCPOrigDataSent);
     }
 
-    /// The handshake made this sender anew: what its predecessor sent with the SYN is still under way.
-    pub(crate) fn keep_syn_data(&mut self, old: Sender) {
-        if old.write_seq == self.write_seq {
-            return;
-        }
-        self.nxt = old.nxt;
-        self.write_seq = old.write_seq;
-        self.pushed_seq = old.pushed_seq;
-        self.high_seq = old.nxt;
-        self.queue = old.queue;
-        self.wmem = old.wmem;
-        self.packets_out = old.packets_out;
-        self.last_data = old.last_data;
-        self.rate = old.rate;
-        self.chrono = old.chrono;
-        self.totals = old.totals;
-    }
-
     /// The SYN-ACK acknowledges up to `ack`; true if some of the SYN's data is left.
     pub(crate) fn syn_data_acked(&mut self, env: &mut Env, ack: SeqNum) -> bool {
         if self.packets_out == 0 {

@@ -82,7 +82,6 @@ impl Host {
         env.sysctl.tcp_wmem = [4096, 4 << 20, 4 << 20];
         tune(&mut env);
         let setup = SndSetup {
-            iss: ISS,
             mss: given.mss,
             mss_clamp: given.mss,
             window: given.window,
@@ -92,10 +91,9 @@ impl Host {
             ecn_ok: given.ecn,
             syn_lost: false,
             rtt: Some(Duration::from_millis(given.rtt_ms)),
-            sndbuf: given.sndbuf,
-            cc: Some(CcName::new(given.cc)),
         };
-        let mut snd = Sender::new(&mut env, &setup);
+        let mut snd = Sender::new(&env, ISS, given.sndbuf, Some(CcName::new(given.cc)));
+        snd.begin(&mut env, &setup);
         // As a client's is.
         snd.sync_mss();
         let cx = TimerCx::default();

@@ -269,7 +269,6 @@ fn the_handshake_s_samples_seed_the_timeout() {
         },
     );
     let setup = SndSetup {
-        iss: ISS,
         mss: 1000,
         mss_clamp: 1000,
         window: 65_535,
@@ -279,10 +278,9 @@ fn the_handshake_s_samples_seed_the_timeout() {
         ecn_ok: false,
         syn_lost: true,
         rtt: None,
-        sndbuf: None,
-        cc: None,
     };
-    let snd = Sender::new(&mut env, &setup);
+    let mut snd = Sender::new(&env, ISS, None, None);
+    snd.begin(&mut env, &setup);
     let mut info = TcpInfo::default();
     snd.info(&env, &mut info);
     // RFC 6298 §5.7, RFC 5681 §3.1: a SYN lost twice and no sample: 3 s, and one segment.
