@@ -301,8 +301,8 @@ impl Worker {
         next.into_iter().flatten().min().map(|at| at.since(self.clock.now()))
     }
 
-    /// Takes packets from the TUN, each followed by the engine's answers to it, but for the last: its bytes go to the host
-    /// before its ACK goes to the guest.
+    /// Takes packets from the TUN. What the engine has to say to them leaves afterwards: one ACK for all of a connection, whose
+    /// bytes are with the host by then, as one packet is all that GRO would have made of them.
     fn receive(&mut self) {
         let mut bytes = 0;
         for _ in 0..PACKETS {
@@ -343,7 +343,6 @@ impl Worker {
             }
             return;
         }
-        self.transmit();
         let core = &mut self.core;
         let stack = &mut core.stack;
         stack.handle_packet_with(core.now, self.iface, packet, meta, |id, text| {
