@@ -487,6 +487,12 @@ impl Tcp {
                 if conn.wants_transmit()
                     && let Some((transmit, left)) = conn.transmit(env, buf, in_place)
                 {
+                    // Most have but one thing to say: they needn't be asked again.
+                    if !conn.wants_transmit() {
+                        conn.in_ready = false;
+                        conn.rearm(env, index);
+                        self.ready.pop_front();
+                    }
                     return Some((transmit, Payload { index, left }));
                 }
                 conn.in_ready = false;
