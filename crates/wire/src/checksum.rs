@@ -30,6 +30,7 @@ impl Sum {
 
     /// The sum of TCP's or UDP's pseudo-header: RFC 9293 §3.1 over IPv4, RFC 8200 §8.1 over IPv6. `len` is that of
     /// the transport header and its payload. Addresses of different families (a caller's mistake) are each summed.
+    #[inline]
     pub fn pseudo(src: IpAddr, dst: IpAddr, protocol: u8, len: usize) -> Sum {
         let mut sum = Sum::new();
         for addr in [src, dst] {
@@ -66,9 +67,12 @@ impl Sum {
     }
 
     /// Adds a 32-bit number, in network order, that follows.
+    #[inline]
     pub fn add_u32(&mut self, value: u32) {
-        self.add_u16((value >> 16) as u16);
-        self.add_u16(value as u16);
+        self.add(Sum {
+            words: u64::from(value.to_be()),
+            odd: false,
+        });
     }
 
     /// Adds the sum of a piece that follows (a payload's, say, made when it was copied).

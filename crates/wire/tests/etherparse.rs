@@ -184,6 +184,30 @@ proptest! {
     }
 
     #[test]
+    fn the_usual_header_is_the_one_written_option_by_option(
+        addrs in addrs(),
+        (src_port, dst_port, window, urgent) in any::<(u16, u16, u16, u16)>(),
+        (seq, ack) in any::<(u32, u32)>(),
+        flags in 0u16..0x200,
+        ts: Option<(u32, u32)>,
+        payload: Vec<u8>,
+    ) {
+        let header = tcp::Header { src_port, dst_port, seq, ack, flags, window, urgent };
+        let timestamps = ts.map(|(val, ecr)| tcp::Timestamps { val, ecr });
+        let options = tcp::Options { timestamps, ..tcp::Options::default() };
+        let (mut slow, mut quick) = (vec![0; 60 + payload.len()], vec![0xee; 60 + payload.len()]);
+        let len = header.write(&mut slow, &options).expect("it fits");
+        let sum = copy_and_sum(&mut slow[len..], &payload);
+        tcp::set_checksum(&mut slow[..len], addrs.0, addrs.1, sum, payload.len());
+
+        let (head, mut sum) = header.write_usual(&mut quick, timestamps).expect("it fits");
+        sum.add(copy_and_sum(&mut quick[head..], &payload));
+        tcp::finish_checksum(&mut quick[..head], addrs.0, addrs.1, sum, head + payload.len());
+        prop_assert_eq!(&quick[..head + payload.len()], &slow[..len + payload.len()]);
+        prop_assert_eq!(header.write_usual(&mut quick[..head - 1], timestamps).is_none(), true);
+    }
+
+    #[test]
     fn udp_both_ways(addrs in addrs(), ports: (u16, u16), payload: Vec<u8>) {
         let mut theirs = Vec::new();
         builder(addrs, 64).udp(ports.0, ports.1).write(&mut theirs, &payload).expect("a vector takes it");

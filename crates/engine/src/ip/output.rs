@@ -71,40 +71,37 @@ impl Idents {
 }
 
 impl Ip {
-    /// Writes one TCP packet to `buf`: the link's header if it has one, IP and TCP headers, options and payload, the
-    /// checksum included (or left to the device, if it takes them). `fill` gets the header, to sign it, copies the payload
-    /// and returns its sum, which is only looked at when its last argument says so. `gso`: the payload is to be cut into
-    /// segments of that many bytes. `in_place`: the payload is left out, as [`takes_parts`](Self::takes_parts) allows;
-    /// `fill` gets no room for it.
+    /// Writes one TCP packet to `buf`: the link's header if it has one, the IP header, and the segment, whose checksum is
+    /// finished here (or left to the device, if it takes them). `write` writes the segment without it: TCP header and
+    /// payload; it returns the header's length, and the sum of both, which is only looked at when its last argument says
+    /// so. `gso`: the payload is to be cut into segments of that many bytes. `left_out`: bytes of payload that `write` left
+    /// where they are, as [`takes_parts`](Self::takes_parts) allows.
     ///
     /// `None`: nothing to send now. The packet waits for its neighbour's address, or was dropped and counted.
     #[allow(clippy::too_many_arguments)] // One packet's parts; a struct of them would be built for every packet.
+    #[inline]
     pub(crate) fn emit_tcp(
         env: &mut Env,
         buf: &mut [u8],
         route: &Route,
         spec: &HeaderSpec,
-        header: &tcp::Header,
-        options: &tcp::Options,
         payload_len: usize,
         gso: Option<u16>,
-        in_place: bool,
-        fill: impl FnOnce(&mut [u8], &mut [u8], bool) -> Sum,
+        left_out: usize,
+        write: impl FnOnce(&mut [u8], bool) -> Option<(usize, Sum)>,
     ) -> Option<Transmit> {
         let v4 = spec.dst.is_ipv4();
-        let link = Ip::link_len(env, route);
+        let link = usize::from(route.link_len);
         let partial = route.csum_offload;
-        let left_out = if in_place { payload_len } else { 0 };
         let write = |area: &mut [u8]| {
-            let header_len = header.write(area, options)?;
-            let (head, rest) = area.split_at_mut(header_len);
-            let sum = fill(head, rest.get_mut(..payload_len - left_out)?, !partial);
+            let (header_len, sum) = write(area, !partial)?;
+            let (head, len) = (&mut area[..header_len], header_len + payload_len);
             if partial {
-                tcp::set_partial_checksum(head, spec.src, spec.dst, header_len + payload_len);
+                tcp::set_partial_checksum(head, spec.src, spec.dst, len);
             } else {
-                tcp::set_checksum(head, spec.src, spec.dst, sum, payload_len);
+                tcp::finish_checksum(head, spec.src, spec.dst, sum, len);
             }
-            Some(header_len + payload_len)
+            Some(len)
         };
         let written = buf
             .get_mut(link + header_len(v4)..)
@@ -274,14 +271,6 @@ impl Ip {
         }
     }
 
-    /// Bytes of link header in front of packets on the route.
-    pub(super) fn link_len(env: &Env, route: &Route) -> usize {
-        match env.ip.iface(route.iface).map(|config| config.medium) {
-            Some(Medium::Ethernet(_)) => ethernet::HEADER_LEN,
-            _ => 0,
-        }
-    }
-
     /// An IP packet of `len` bytes stands in `buf` behind room for the link's header: addresses it to the next hop, or
     /// keeps a copy until that one's address is known.
     pub(super) fn to_link(
@@ -292,7 +281,9 @@ impl Ip {
         offload: Offload,
     ) -> Option<Transmit> {
         let mut link = 0;
-        if let Some(Medium::Ethernet(mac)) = env.ip.iface(route.iface).map(|config| config.medium) {
+        if route.link_len > 0
+            && let Some(Medium::Ethernet(mac)) = env.ip.iface(route.iface).map(|config| config.medium)
+        {
             let packet = buf.get(ethernet::HEADER_LEN..ethernet::HEADER_LEN + len)?;
             let to = neigh::resolve(env, route, packet, offload)?;
             let kind = if route.next_hop.is_ipv4() {

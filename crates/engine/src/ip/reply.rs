@@ -232,13 +232,14 @@ impl Ip {
             dont_fragment: env.sysctl.ip_no_pmtu_disc == 0,
         };
         let (header, options) = (reply.header(), reply.wire_options());
-        Ip::emit_tcp(env, buf, &route, &spec, &header, &options, 0, None, false, |_, _, _| {
-            Sum::new()
+        Ip::emit_tcp(env, buf, &route, &spec, 0, None, 0, |area, _| {
+            let len = header.write(area, &options)?;
+            Some((len, Sum::of(&area[..len])))
         })
     }
 
     fn emit_packet(env: &mut Env, buf: &mut [u8], route: &Route, bytes: &[u8], offload: Offload) -> Option<Transmit> {
-        let link = Ip::link_len(env, route);
+        let link = usize::from(route.link_len);
         let Some(room) = buf.get_mut(link..link + bytes.len()) else {
             env.mib.drop(DropReason::NoBuffer);
             env.mib.inc(Counter::IpOutDiscards);

@@ -4,6 +4,7 @@
 use super::{Ip, LOOPBACK};
 use crate::{IfaceId, Medium, Result, SockError};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use estab_wire::ethernet;
 
 /// Largest packet on the loopback: Linux's `lo` has 65536, and IPv4 can't say more than 65535.
 const LOOPBACK_MTU: u32 = 65536;
@@ -23,6 +24,8 @@ pub(crate) struct Route {
     pub(crate) mtu: u32,
     /// The largest super-packet the interface takes, IP header included; 0: none.
     pub(crate) gso_max_size: u32,
+    /// Bytes of link header in front of packets.
+    pub(crate) link_len: u8,
     /// The interface finishes checksums.
     pub(crate) csum_offload: bool,
     /// DF may be set: false on a path whose reported MTU was below `min_pmtu` (Linux: RTAX_MTU locked).
@@ -130,6 +133,7 @@ impl Ip {
             next_hop: dst,
             mtu: way.mtu,
             gso_max_size: config.map_or(0, |config| config.gso_max_size),
+            link_len: 0,
             csum_offload: config.is_none_or(|config| config.csum_offload),
             dont_fragment: way.dont_fragment,
             // Asked for while connections begin, from the route itself.
@@ -246,9 +250,9 @@ impl Ip {
             0 => config.mtu,
             mtu => mtu.min(config.mtu),
         };
-        let next_hop = match config.medium {
-            Medium::Ip => dst,
-            Medium::Ethernet(_) => next_hop,
+        let (next_hop, link_len) = match config.medium {
+            Medium::Ip => (dst, 0),
+            Medium::Ethernet(_) => (next_hop, ethernet::HEADER_LEN as u8),
         };
         Route {
             iface,
@@ -256,6 +260,7 @@ impl Ip {
             next_hop,
             mtu: learned.map_or(mtu, |(learned, _)| learned.min(mtu)),
             gso_max_size: config.gso_max_size,
+            link_len,
             csum_offload: config.csum_offload,
             dont_fragment: !metrics.mtu_lock && !learned.is_some_and(|(_, locked)| locked),
             advmss: metrics.advmss,
@@ -279,6 +284,7 @@ impl Ip {
             next_hop: dst,
             mtu: if dst.is_ipv4() { LOOPBACK_MTU - 1 } else { LOOPBACK_MTU },
             gso_max_size: 0,
+            link_len: 0,
             csum_offload: true,
             dont_fragment: true,
             advmss: 0,

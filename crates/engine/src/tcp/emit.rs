@@ -34,7 +34,9 @@ struct Out {
     flags: TcpFlags,
     window: u16,
     urgent: u16,
-    options: Options,
+    timestamps: Option<Timestamps>,
+    /// All options, where there are others than timestamps.
+    unusual: Option<Options>,
     len: u32,
     gso: Option<u16>,
     ect: bool,
@@ -46,6 +48,13 @@ impl Out {
     /// The sequence number of the first byte of payload.
     fn payload(&self) -> SeqNum {
         self.seq + u32::from(self.flags.contains(TcpFlags::SYN))
+    }
+
+    fn options(&self) -> Options {
+        self.unusual.unwrap_or(Options {
+            timestamps: self.timestamps,
+            ..Options::default()
+        })
     }
 }
 
@@ -242,16 +251,14 @@ impl Conn {
     /// A segment's header as of now: it acknowledges all that was received.
     #[inline]
     fn dataless(&mut self, env: &mut Env, seq: SeqNum, flags: TcpFlags, out: &mut Out) {
-        *out = Out::default();
-        out.options.timestamps = self.ts.ok.then(|| Timestamps {
+        out.timestamps = self.ts.ok.then(|| Timestamps {
             val: clock_ms(env).wrapping_add(self.ts.offset),
             ecr: self.ts.recent,
         });
-        out.options.md5 = self.key().map(|_| [0; 16]);
-        if self.rcv.may_sack() {
-            let sacks = self.rcv.take_sacks(self.most_sacks());
-            out.options.sack = sacks.as_slice().iter().map(|(l, r)| (l.0, r.0)).collect();
-        }
+        out.unusual = match self.rcv.may_sack() || self.key().is_some() {
+            true => Some(self.unusual_options(out.timestamps)),
+            false => None,
+        };
         let window = self.rcv.select_window(&mut env.rcv());
         let ece = if self.rcv.ece() {
             TcpFlags::ECE
@@ -259,8 +266,24 @@ impl Conn {
             TcpFlags::default()
         };
         (out.seq, out.ack) = (seq, self.rcv.rcv_nxt());
-        (out.flags, out.window) = (flags | ece, window);
+        (out.flags, out.window, out.urgent) = (flags | ece, window, 0);
+        (out.len, out.gso, out.ect, out.again) = (0, None, false, false);
         self.rcv.on_ack_sent(&mut env.rcv());
+    }
+
+    /// The options of a segment that is signed or tells what came out of order.
+    #[cold]
+    fn unusual_options(&mut self, timestamps: Option<Timestamps>) -> Options {
+        let mut options = Options {
+            timestamps,
+            md5: self.key().map(|_| [0; 16]),
+            ..Options::default()
+        };
+        if self.rcv.may_sack() {
+            let sacks = self.rcv.take_sacks(self.most_sacks());
+            options.sack = sacks.as_slice().iter().map(|(l, r)| (l.0, r.0)).collect();
+        }
+        options
     }
 
     #[inline(never)]
@@ -282,7 +305,8 @@ impl Conn {
             flags: opening.flags(state),
             window: opening.window.field(),
             urgent: 0,
-            options,
+            timestamps: None,
+            unusual: Some(options),
             len: opening.data.into(),
             gso: None,
             ect: false,
@@ -304,7 +328,7 @@ impl Conn {
     ) -> Option<Transmit> {
         env.trace(&self.tuple, || {
             let mut bytes = [0; 40];
-            let len = out.options.write(&mut bytes).unwrap_or(0);
+            let len = out.options().write(&mut bytes).unwrap_or(0);
             TraceKind::Sent(SegmentTrace {
                 seq: out.seq,
                 ack: out.ack,
@@ -337,32 +361,39 @@ impl Conn {
             window: out.window,
             urgent: out.urgent,
         };
-        let (snd, key) = (&self.snd, self.key());
-        let seq = out.payload();
         let len = out.len as usize;
-        Ip::emit_tcp(
-            env,
-            buf,
-            route,
-            &spec,
-            &header,
-            &out.options,
-            len,
-            out.gso,
-            in_place,
-            |head, area, sum| {
-                let summed = match sum {
-                    true => snd.copy_payload_sum(seq, area),
-                    false => {
-                        snd.copy_payload(seq, area);
-                        Sum::new()
-                    }
-                };
-                if let Some(key) = key {
-                    key.sign(spec.src, spec.dst, head, area);
-                }
-                summed
-            },
-        )
+        let left_out = if in_place { len } else { 0 };
+        Ip::emit_tcp(env, buf, route, &spec, len, out.gso, left_out, |area, sum| {
+            let Some(options) = &out.unusual else {
+                let (head, mut summed) = header.write_usual(area, out.timestamps)?;
+                summed.add(self.write_payload(out, area.get_mut(head..head + len - left_out)?, sum));
+                return Some((head, summed));
+            };
+            let head = header.write(area, options)?;
+            let (front, rest) = area.split_at_mut(head);
+            let payload = rest.get_mut(..len - left_out)?;
+            let of_payload = self.write_payload(out, payload, sum);
+            if let Some(key) = self.key() {
+                key.sign(spec.src, spec.dst, front, payload);
+            }
+            let mut summed = Sum::of(front);
+            summed.add(of_payload);
+            Some((head, summed))
+        })
+    }
+
+    /// Copies a segment's payload, and sums it if asked to.
+    #[inline]
+    fn write_payload(&self, out: &Out, area: &mut [u8], sum: bool) -> Sum {
+        if area.is_empty() {
+            return Sum::new();
+        }
+        match sum {
+            true => self.snd.copy_payload_sum(out.payload(), area),
+            false => {
+                self.snd.copy_payload(out.payload(), area);
+                Sum::new()
+            }
+        }
     }
 }

@@ -174,6 +174,40 @@ impl Header {
         self.write_before(buf, len)
     }
 
+    /// [`write`](Self::write) with the options that nearly every segment has, timestamps or none, and the sum of it all:
+    /// reading back what was just written in pieces makes the processor wait.
+    #[inline]
+    pub fn write_usual(&self, buf: &mut [u8], timestamps: Option<Timestamps>) -> Option<(usize, Sum)> {
+        let fixed = [
+            u32::from(self.src_port) << 16 | u32::from(self.dst_port),
+            self.seq,
+            self.ack,
+            u32::from(self.flags & flags::ALL) << 16 | u32::from(self.window),
+            u32::from(self.urgent),
+        ];
+        let mut sum = Sum::new();
+        let len = match timestamps {
+            None => {
+                let header = buf.first_chunk_mut::<HEADER_LEN>()?;
+                let [ports, seq, ack, flags, urgent] = fixed;
+                put_words(header, [ports, seq, ack, flags | 5 << 28, urgent], &mut sum);
+                HEADER_LEN
+            }
+            Some(Timestamps { val, ecr }) => {
+                let header = buf.first_chunk_mut::<{ HEADER_LEN + 12 }>()?;
+                let [ports, seq, ack, flags, urgent] = fixed;
+                let kinds = u32::from_be_bytes([kind::NOP, kind::NOP, kind::TIMESTAMPS, 10]);
+                put_words(
+                    header,
+                    [ports, seq, ack, flags | 8 << 28, urgent, kinds, val, ecr],
+                    &mut sum,
+                );
+                HEADER_LEN + 12
+            }
+        };
+        Some((len, sum))
+    }
+
     /// Writes the header before `options_len` bytes of options (a multiple of 4, at most 40) that stand or will stand
     /// behind it; returns the length of both, or `None` when they don't fit.
     #[inline]
@@ -207,12 +241,30 @@ pub fn set_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr, payload: Sum, p
     put_checksum(header, sum.finish());
 }
 
+/// [`set_checksum`] where `sum` is that of header and payload, `len` bytes in all.
+#[inline]
+pub fn finish_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr, sum: Sum, len: usize) {
+    let mut all = Sum::pseudo(src, dst, protocol::TCP, len);
+    all.add(sum);
+    put_checksum(header, all.finish());
+}
+
 /// Writes what a device that completes the checksum itself (NEEDS_CSUM) wants to find: the pseudo-header's sum.
 /// `len` is that of header and payload.
 pub fn set_partial_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr, len: usize) {
     put_checksum(header, Sum::pseudo(src, dst, protocol::TCP, len).fold());
 }
 
+/// Stores 32-bit words in network order, and adds them up.
+#[inline]
+fn put_words<const LEN: usize, const N: usize>(to: &mut [u8; LEN], words: [u32; N], sum: &mut Sum) {
+    for (to, word) in to.as_chunks_mut().0.iter_mut().zip(words) {
+        *to = word.to_be_bytes();
+        sum.add_u32(word);
+    }
+}
+
+#[inline]
 fn put_checksum(header: &mut [u8], value: u16) {
     if let Some(field) = header.get_mut(CHECKSUM_OFFSET..CHECKSUM_OFFSET + 2) {
         field.copy_from_slice(&value.to_be_bytes());

@@ -192,16 +192,16 @@ fn a_segment_is_written_once_with_its_checksum_or_half_of_it() {
                     window: 5,
                     urgent: 0,
                 };
-                let options = tcp::Options {
-                    timestamps: Some(tcp::Timestamps { val: 6, ecr: 7 }),
-                    ..tcp::Options::default()
-                };
+                let timestamps = Some(tcp::Timestamps { val: 6, ecr: 7 });
                 let data = b"some bytes, odd";
                 let mut buf = vec![0xee; 2000];
-                let fill = |_: &mut [u8], to: &mut [u8], _| estab_wire::checksum::copy_and_sum(to, data);
+                let write = |area: &mut [u8], _| {
+                    let (head, mut sum) = header.write_usual(area, timestamps)?;
+                    sum.add(estab_wire::checksum::copy_and_sum(&mut area[head..], data));
+                    Some((head, sum))
+                };
                 let (env, len) = (&mut node.env, data.len());
-                let sent =
-                    Ip::emit_tcp(env, &mut buf, &route, &spec, &header, &options, len, None, false, fill).unwrap();
+                let sent = Ip::emit_tcp(env, &mut buf, &route, &spec, len, None, 0, write).unwrap();
                 let link = if medium == Medium::Ip { 0 } else { 14 };
                 let view = parse(&buf[link..sent.len]);
                 assert_eq!((view.tos, view.hop_limit, view.dont_fragment), (2, 64, true));
