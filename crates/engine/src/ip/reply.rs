@@ -2,7 +2,7 @@
 //! wait as small descriptors or whole packets, in order, bounded in number and bytes.
 
 use super::output::{HeaderSpec, Offload};
-use super::{Ip, Route};
+use super::{Ip, Route, Way};
 use crate::env::Env;
 use crate::{CsumTx, DropReason, IfaceId, Result, SockError, Transmit};
 use alloc::collections::VecDeque;
@@ -65,6 +65,8 @@ pub(crate) struct TcpReply {
     pub(crate) ttl: u8,
     /// Where the segment it answers came in: the way back if no route leads there.
     pub(crate) iface: IfaceId,
+    /// The way out, where it is known.
+    pub(crate) way: Way,
     /// An MD5 signature (RFC 2385) to go with it.
     pub(crate) md5: Option<[u8; 16]>,
 }
@@ -217,15 +219,17 @@ impl Ip {
     }
 
     fn emit_reply(env: &mut Env, buf: &mut [u8], reply: &TcpReply) -> Option<Transmit> {
-        let Ok(route) = env.ip.route_on(reply.iface, reply.dst.ip(), reply.src.ip()) else {
+        let (src, dst) = (reply.src.ip(), reply.dst.ip());
+        let known = env.ip.recall(reply.way, dst, src);
+        let Some(route) = known.or_else(|| env.ip.route_on(reply.iface, dst, src).ok()) else {
             env.mib.drop(DropReason::NoRoute);
             env.mib.inc(Counter::IpOutNoRoutes);
             return None;
         };
         env.mib.inc(Counter::TcpOutSegs);
         let spec = HeaderSpec {
-            src: reply.src.ip(),
-            dst: reply.dst.ip(),
+            src,
+            dst,
             protocol: protocol::TCP,
             ttl: reply.ttl,
             tos: reply.tos,

@@ -34,6 +34,8 @@ pub(crate) struct Opening {
     pub(crate) ecn: bool,
     /// The window our SYN shows.
     pub(crate) window: InitialWindow,
+    /// Segments to begin with, as the route has it; 0: as usual (Linux: RTAX_INITCWND).
+    pub(crate) initcwnd: u16,
     /// Fast Open: the option that the first SYN or SYN-ACK carries, and the bytes of data in the SYN.
     pub(crate) fast_open: Option<FastOpen>,
     pub(crate) data: u16,
@@ -287,11 +289,7 @@ impl Conn {
 
     /// Gives the sender what the handshake settled.
     pub(super) fn settle_sender(&mut self, env: &mut Env, settled: &Settled) {
-        let route = self.route(env).ok();
-        if let Some(route) = &route {
-            self.way = env.ip.remember(route);
-        }
-        self.pmtu = route.map_or(1500, |route| route.mtu);
+        self.pmtu = self.path_mtu(env);
         let Some(opening) = self.opening.as_deref() else {
             return;
         };
@@ -307,14 +305,14 @@ impl Conn {
             rtt: settled.rtt,
         };
         self.sack_ok = setup.sack_ok;
-        let active = !opening.passive;
+        let (active, initcwnd) = (!opening.passive, opening.initcwnd);
         self.snd.begin(env, &setup);
         if active {
             // A server's search for the path MTU counts only when its MSS is next looked at.
             self.snd.sync_mss();
         }
-        if let Some(route) = route.filter(|route| route.initcwnd > 0 && !settled.syn_lost) {
-            self.snd.begin_with(env, route.initcwnd.into());
+        if initcwnd > 0 && !settled.syn_lost {
+            self.snd.begin_with(env, initcwnd.into());
         }
         self.snd.recall(env, &env.metrics.get(self.tuple.remote_ip));
         self.apply_options(env);
@@ -507,6 +505,7 @@ impl Tcp {
             offered: None,
             ecn: env.sysctl.tcp_ecn == 1,
             window,
+            initcwnd: route.initcwnd,
             fast_open: None,
             data: 0,
             write_pending: false,

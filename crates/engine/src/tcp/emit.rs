@@ -84,6 +84,12 @@ impl Conn {
         Ok(route)
     }
 
+    /// The path's MTU, or Ethernet's without a route.
+    #[inline(never)] // For the handshake: what sends has the route itself.
+    pub(super) fn path_mtu(&mut self, env: &Env) -> u32 {
+        self.known_route(env).map_or(1500, |route| route.mtu)
+    }
+
     /// Payload bytes of a full segment: what MTU and peer allow, less timestamps (Linux: `tcp_sync_mss`).
     pub(super) fn current_mss(&self, env: &Env) -> u16 {
         self.mss_within(env, self.route(env).map_or(1500, |route| route.mtu))

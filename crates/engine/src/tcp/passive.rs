@@ -15,7 +15,7 @@ use super::synq::{Check, Kind, NO_SCALE, Request};
 use super::{Tcp, isn, reset, trace_move};
 use crate::drop::DropReason;
 use crate::env::Env;
-use crate::ip::Route;
+use crate::ip::{Route, Way};
 use crate::rows::Place;
 use crate::sock::SockOpts;
 use crate::sock::bind::{BindAddr, BindClass, Binding};
@@ -36,6 +36,22 @@ pub(super) fn own_mss(env: &Env, route: &Route, maxseg: u16) -> u16 {
         mss => mss,
     };
     if maxseg > 0 { mss.min(maxseg) } else { mss }
+}
+
+/// What a SYN-ACK takes from the route back.
+#[derive(Clone, Copy)]
+pub(super) struct Back {
+    pub(super) mss: u16,
+    pub(super) way: Way,
+}
+
+impl Back {
+    fn by(env: &Env, route: &Route, maxseg: u16) -> Back {
+        Back {
+            mss: own_mss(env, route, maxseg),
+            way: env.ip.remember(route),
+        }
+    }
 }
 
 /// The receive buffer a socket begins with, and whether SO_RCVBUF set it.
@@ -175,7 +191,7 @@ impl Tcp {
                 ..Asked::default()
             };
         }
-        let Some((mut request, mss)) = make_request(env, listener, index, generation, segment, &asked) else {
+        let Some((mut request, back)) = make_request(env, listener, index, generation, segment, &asked) else {
             env.mib.inc(Counter::TcpExtListenDrops);
             return Err(DropReason::NoRoute.into());
         };
@@ -185,7 +201,7 @@ impl Tcp {
         if want_cookie {
             listener.last_overflow = Some(env.now);
             let key = listener.opts.keys.find(request.tuple.remote_ip);
-            send_cookie(env, &mut request, mss, key);
+            send_cookie(env, &mut request, back, key);
             return Ok(());
         }
         if listener.opts.keys.find(request.tuple.remote_ip).is_some() {
@@ -200,7 +216,7 @@ impl Tcp {
             }
         };
         let key = self.listeners[index as usize].opts.keys.find(request.tuple.remote_ip);
-        reset::send_synack_with(env, &mut request, mss, key, cookie);
+        reset::send_synack_with(env, &mut request, back, key, cookie);
         let timeout = request.timeout(env);
         self.listeners[index as usize].join(&request);
         let slot = self.requests.insert(request) as u32;
@@ -319,7 +335,8 @@ impl Tcp {
         let v4 = request.tuple.local_ip.is_ipv4();
         let route = env
             .ip
-            .route_on(request.iface, request.tuple.remote_ip, request.tuple.local_ip);
+            .route_on(request.iface, request.tuple.remote_ip, request.tuple.local_ip)
+            .ok();
         let mss = route.map_or(if v4 { 1460 } else { 1440 }, |route| own_mss(env, &route, opts.maxseg));
         let announced = if request.ts_ok { mss.saturating_sub(12) } else { mss };
         let wscale_ok = request.peer_scale != NO_SCALE;
@@ -334,6 +351,7 @@ impl Tcp {
             offered: None,
             ecn: request.ecn_ok,
             window,
+            initcwnd: route.map_or(0, |route| route.initcwnd),
             fast_open: None,
             data: 0,
             write_pending: false,
@@ -361,6 +379,7 @@ impl Tcp {
                 ts_offset: request.ts_offset,
             },
         );
+        conn.way = route.map_or(Way::default(), |route| env.ip.remember(&route));
         conn.ts.ok = request.ts_ok;
         if request.ts_ok {
             conn.ts.store(env, request.ts_recent);
@@ -430,11 +449,11 @@ impl Tcp {
         else {
             return;
         };
-        let mss = own_mss(env, &route, maxseg);
+        let back = Back::by(env, &route, maxseg);
         request.retrans = request.retrans.saturating_add(1);
         env.mib.inc(Counter::TcpRetransSegs);
         env.mib.inc(Counter::TcpExtTCPSynRetrans);
-        reset::send_synack(env, request, mss, key);
+        reset::send_synack(env, request, back, key);
     }
 
     /// A request's timer has fired.
@@ -474,7 +493,7 @@ impl Tcp {
 }
 
 /// A SYN-ACK that keeps the request in its own numbers (Linux: `cookie_init_sequence`, `cookie_init_timestamp`).
-fn send_cookie(env: &mut Env, request: &mut Request, mss: u16, key: Option<&Key>) {
+fn send_cookie(env: &mut Env, request: &mut Request, back: Back, key: Option<&Key>) {
     (request.iss, _) = cookie::make(env, &request.tuple, request.irs, request.mss);
     env.mib.inc(Counter::TcpExtSyncookiesSent);
     let options = CookieOptions {
@@ -486,7 +505,7 @@ fn send_cookie(env: &mut Env, request: &mut Request, mss: u16, key: Option<&Key>
     let now = super::clock_ms(env);
     let ts = cookie::to_timestamp(options, now);
     request.ts_offset = request.ts_offset.wrapping_add(ts.wrapping_sub(now));
-    reset::send_synack(env, request, mss, key);
+    reset::send_synack(env, request, back, key);
 }
 
 /// What a SYN, or the cookie it left, asks for.
@@ -513,7 +532,7 @@ impl Asked {
     }
 }
 
-/// A request for a SYN, and the MSS to announce; `None` without a way back.
+/// A request for a SYN, and what its SYN-ACK takes from the route; `None` without a way back.
 pub(super) fn make_request(
     env: &mut Env,
     listener: &Listener,
@@ -521,15 +540,15 @@ pub(super) fn make_request(
     generation: u32,
     segment: &Segment<'_>,
     asked: &Asked,
-) -> Option<(Request, u16)> {
+) -> Option<(Request, Back)> {
     let opts = &listener.opts;
     let tuple = segment.tuple;
     let route = env.ip.route_on(segment.iface, tuple.remote_ip, tuple.local_ip).ok()?;
     let ts_ok = asked.ts.is_some() && env.sysctl.tcp_timestamps != 0;
     let wscale_ok = asked.scale.is_some() && env.sysctl.tcp_window_scaling != 0;
-    let mss = own_mss(env, &route, opts.maxseg);
+    let back = Back::by(env, &route, opts.maxseg);
     let (buf, locked) = rcvbuf(env, opts);
-    let announced = if ts_ok { mss.saturating_sub(12) } else { mss };
+    let announced = if ts_ok { back.mss.saturating_sub(12) } else { back.mss };
     let window = InitialWindow::select(&env.sysctl, buf, locked, announced, opts.window_clamp, wscale_ok);
     let numbers = isn::numbers(env, &tuple);
     let request = Request {
@@ -567,5 +586,5 @@ pub(super) fn make_request(
         listener: index,
         ends: Place::NONE,
     };
-    Some((request, mss))
+    Some((request, back))
 }

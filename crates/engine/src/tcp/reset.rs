@@ -5,12 +5,13 @@ use super::auth::{self, Key};
 use super::clock_ms;
 use super::conn::Conn;
 use super::demux::Tuple;
+use super::passive::Back;
 use super::segment::{Segment, trace_options};
 use super::synq::Request;
 use super::timewait::Rest;
 use crate::env::Env;
 use crate::iface::IfaceId;
-use crate::ip::{Ip, ReplyOptions, TcpReply};
+use crate::ip::{Ip, ReplyOptions, TcpReply, Way};
 use estab_proto::{ScaledWindow, SegmentTrace, SeqNum, TcpFlags, TraceKind, WindowScale};
 use estab_wire::tcp::FastOpen;
 
@@ -24,6 +25,8 @@ pub(crate) struct Answer {
     pub(crate) options: ReplyOptions,
     pub(crate) tos: u8,
     pub(crate) ttl: u8,
+    /// The way out, where it is known.
+    pub(crate) way: Way,
 }
 
 /// Queues a stateless segment from `tuple`'s local to its remote end, signed with `key`.
@@ -39,6 +42,7 @@ pub(crate) fn answer(env: &mut Env, tuple: &Tuple, iface: IfaceId, a: Answer, ke
         tos: a.tos,
         ttl: a.ttl,
         iface,
+        way: a.way,
         md5: None,
     };
     if let Some(key) = key {
@@ -77,16 +81,16 @@ pub(crate) fn reset_segment(env: &mut Env, segment: &Segment<'_>, key: Option<&K
     answer(env, &segment.tuple, segment.iface, a, key);
 }
 
-/// A request's SYN-ACK with our MSS; it counts as sent now.
-pub(crate) fn send_synack(env: &mut Env, request: &mut Request, mss: u16, key: Option<&Key>) {
-    send_synack_with(env, request, mss, key, None);
+/// A request's SYN-ACK; it counts as sent now.
+pub(super) fn send_synack(env: &mut Env, request: &mut Request, back: Back, key: Option<&Key>) {
+    send_synack_with(env, request, back, key, None);
 }
 
 /// [`send_synack`] with a Fast Open cookie, which only the first one carries.
-pub(crate) fn send_synack_with(
+pub(super) fn send_synack_with(
     env: &mut Env,
     request: &mut Request,
-    mss: u16,
+    back: Back,
     key: Option<&Key>,
     cookie: Option<FastOpen>,
 ) {
@@ -100,7 +104,7 @@ pub(crate) fn send_synack_with(
         flags: request.flags(),
         window: request.window.min(0xffff) as u16,
         options: ReplyOptions {
-            mss: Some(mss),
+            mss: Some(back.mss),
             window_scale: (request.peer_scale != super::synq::NO_SCALE).then_some(request.own_scale),
             sack_permitted: request.sack_ok,
             timestamps: ts,
@@ -108,6 +112,7 @@ pub(crate) fn send_synack_with(
             ..ReplyOptions::default()
         },
         tos: request.tos,
+        way: back.way,
         ..Answer::default()
     };
     answer(env, &request.tuple, request.iface, a, key);
@@ -172,6 +177,7 @@ impl Conn {
             },
             tos: self.opts.tos,
             ttl: self.opts.ttl,
+            way: self.way,
         }
     }
 
