@@ -125,6 +125,13 @@ impl Rng {
 #[derive(Clone)]
 pub(crate) struct Keyed(SipHasher13);
 
+impl Keyed {
+    /// The hash of an address, for tables that hash their keys themselves.
+    pub(crate) fn hash_ip(&self, ip: IpAddr) -> u64 {
+        self.0.hash(&v6_octets(ip))
+    }
+}
+
 impl BuildHasher for Keyed {
     type Hasher = SipHasher13;
     fn build_hasher(&self) -> SipHasher13 {

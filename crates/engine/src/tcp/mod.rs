@@ -17,8 +17,7 @@
 //! | 9293 §3.6.1, 1337, 6191 | TIME_WAIT | `timewait.rs` |
 //! | 6528 | initial sequence numbers, timestamp offsets | `isn.rs` |
 //! | 9293 §3.4.3 | quiet time, TIME_WAITs kept over a restart | `quiet.rs` |
-//! | – | what is remembered of hosts | `peers.rs` |
-//! | – | what is remembered of paths | `metrics.rs` |
+//! | – | what is remembered of hosts and paths | `metrics.rs` |
 //! | 1122 §4.2.3.6 | keepalive | `keepalive.rs` |
 //! | 5927 | ICMP errors | `icmp.rs` |
 //! | – | a connection's deadlines | `timers.rs` |
@@ -41,7 +40,6 @@ pub(crate) mod listen;
 pub(crate) mod loss;
 pub(crate) mod metrics;
 mod passive;
-pub(crate) mod peers;
 pub(crate) mod ports;
 pub(crate) mod quiet;
 pub(crate) mod rcv;
@@ -74,7 +72,6 @@ use demux::{Demux, Object, Tuple};
 use estab_proto::state::Trigger;
 use estab_proto::{Counter, State, TraceKind};
 use listen::Listener;
-use peers::Peers;
 use segment::Segment;
 use slab::Slab;
 use synq::Request;
@@ -128,7 +125,6 @@ pub(crate) struct Tcp {
     held: u32,
     generation: u32,
     ports: ports::Perturbation,
-    pub(crate) peers: Peers,
     /// What all buffers are charged, in bytes (Linux: `tcp_memory_allocated`).
     charged: u64,
     /// When memory became short.
@@ -152,7 +148,6 @@ impl Tcp {
             held: 0,
             generation: 0,
             ports: ports::Perturbation::default(),
-            peers: Peers::new(env.rng.keyed()),
             charged: 0,
             pressed_since: env.now,
             signing: false,
@@ -392,8 +387,9 @@ impl Tcp {
         let bind = core::mem::take(&mut conn.binding);
         let binding = bind.unpack(conn.tuple.local());
         if conn.was_open && conn.snd.srtt().is_some() && env.sysctl.tcp_no_metrics_save == 0 {
-            self.peers.prove(conn.tuple.remote_ip);
-            conn.snd.remember(&env.sysctl, env.metrics.entry(conn.tuple.remote_ip));
+            let path = env.metrics.entry(conn.tuple.remote_ip);
+            path.proven = true;
+            conn.snd.remember(&env.sysctl, path);
         }
         let hash = conn.hash;
         let Fate::TimeWait { fin_wait2, mut life } = fate else {
@@ -418,7 +414,8 @@ impl Tcp {
         let tuple = conn.tuple;
         if env.sysctl.tcp_tw_recycle != 0 && entry.ts_ok {
             // As before Linux 4.12: the host's timestamps stand in for the wait.
-            self.peers.remember(tuple.remote_ip, entry.ts_recent, entry.ts_stamp);
+            let path = env.metrics.entry(tuple.remote_ip);
+            path.remember_timestamp(entry.ts_recent, entry.ts_stamp);
             life = conn.three_and_a_half_rto();
         }
         // What the application still holds is a socket in CLOSED.
@@ -532,7 +529,6 @@ impl Tcp {
             .sum();
         (conns + self.conns.memory() + requests + listeners) as u64
             + self.timewaits.memory()
-            + self.peers.memory()
             + self.demux.memory()
             + self.binds.memory()
     }

@@ -167,7 +167,10 @@ impl Tcp {
         if let Some(ts) = segment.options.timestamps
             && env.sysctl.tcp_tw_recycle != 0
             && isn.is_none()
-            && self.peers.recycle_rejects(env, segment.tuple.remote_ip, ts.val)
+            && env
+                .metrics
+                .get(segment.tuple.remote_ip)
+                .recycle_rejects(super::clock_ms(env), ts.val)
         {
             env.mib.inc(Counter::TcpExtPAWSPassive);
             env.mib.inc(Counter::TcpExtListenDrops);
@@ -176,7 +179,7 @@ impl Tcp {
         if !want_cookie && isn.is_none() && cookies == 0 {
             // The last quarter is for peers that proved themselves before.
             let most = env.sysctl.tcp_max_syn_backlog;
-            if most.saturating_sub(listener.requests) < most >> 2 && !self.peers.is_proven(segment.tuple.remote_ip) {
+            if most.saturating_sub(listener.requests) < most >> 2 && !env.metrics.get(segment.tuple.remote_ip).proven {
                 env.mib.inc(Counter::TcpExtListenDrops);
                 return Err(DropReason::TcpReqQueueFull.into());
             }
