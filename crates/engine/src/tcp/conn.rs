@@ -442,10 +442,7 @@ impl Conn {
         let opening = new.opening;
         let sndbuf = (new.opts.sndbuf > 0).then_some(new.opts.sndbuf);
         let snd = Sender::new(env, opening.iss, sndbuf, new.opts.cc);
-        let rcv = Receiver::new(
-            &mut env.rcv(),
-            &rcv_setup(SeqNum(0), &opening, &new.opts, (0, false), 536),
-        );
+        let rcv = new_receiver(env, new.irs, &opening, &new.opts, snd.mss(), opening.ecn);
         let now = env.now;
         let opening = env.openings.fill(opening);
         env.conns.fill(Conn {
@@ -510,12 +507,22 @@ pub(crate) struct NewConn {
     pub(crate) generation: u32,
     pub(crate) hash: u32,
     pub(crate) opening: Opening,
+    /// The peer's initial sequence number, if its SYN came.
+    pub(crate) irs: SeqNum,
     pub(crate) ts_offset: u32,
 }
 
-/// What the handshake tells the receiver; `buf`: bytes of receive buffer and whether SO_RCVBUF set them.
-pub(super) fn rcv_setup(irs: SeqNum, opening: &Opening, opts: &SockOpts, buf: (u32, bool), mss: u16) -> RcvSetup {
-    RcvSetup {
+/// A receiver as the handshake has settled it, or will; `mss`: our own sending MSS as it stands.
+pub(super) fn new_receiver(
+    env: &mut Env,
+    irs: SeqNum,
+    opening: &Opening,
+    opts: &SockOpts,
+    mss: u16,
+    ecn_ok: bool,
+) -> Receiver {
+    let (rcvbuf, rcvbuf_locked) = super::passive::rcvbuf(env, opts);
+    let setup = RcvSetup {
         irs,
         window: opening.window,
         wscale_ok: opening.scale.is_some(),
@@ -523,11 +530,16 @@ pub(super) fn rcv_setup(irs: SeqNum, opening: &Opening, opts: &SockOpts, buf: (u
         mss,
         sack_ok: opening.sack,
         ts_ok: opening.ts,
-        ecn_ok: opening.ecn,
-        rcvbuf: buf.0,
-        rcvbuf_locked: buf.1,
+        ecn_ok,
+        rcvbuf,
+        rcvbuf_locked,
         oob_inline: opts.oob_inline,
+    };
+    let mut rcv = Receiver::new(&mut env.rcv(), &setup);
+    if opts.quickack == Some(false) {
+        rcv.enter_pingpong(&env.sysctl);
     }
+    rcv
 }
 
 /// A segment's SACK blocks as sequence numbers.

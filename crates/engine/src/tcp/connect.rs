@@ -1,10 +1,10 @@
 //! Active opens: SYN_SENT, its retries, simultaneous opens, and the handshake's half of SYN_RCVD
 //! (RFC 9293 §3.10.7.3; Linux: `tcp_v4_connect`, `tcp_rcv_synsent_state_process`, `tcp_retransmit_timer`).
 
-use super::conn::{Conn, NewConn, Reject, rcv_setup};
-use super::demux::{Demux, Object, Tuple};
+use super::conn::{Conn, NewConn, Reject, new_receiver};
+use super::demux::{Object, Tuple};
 use super::passive::{own_mss, rcvbuf};
-use super::rcv::{InitialWindow, Receiver};
+use super::rcv::InitialWindow;
 use super::segment::Segment;
 use super::snd::SndSetup;
 use super::{Tcp, isn};
@@ -320,15 +320,8 @@ impl Conn {
 
     /// Makes the receiver that the handshake settled.
     pub(super) fn settle_receiver(&mut self, env: &mut Env, irs: SeqNum) {
-        let Some(opening) = self.opening.as_deref() else {
-            return;
-        };
-        let buf = super::passive::rcvbuf(env, &self.opts);
-        let mut setup = rcv_setup(irs, opening, &self.opts, buf, self.snd.mss());
-        setup.ecn_ok = self.ecn_ok;
-        self.rcv = Receiver::new(&mut env.rcv(), &setup);
-        if self.opts.quickack == Some(false) {
-            self.rcv.enter_pingpong(&env.sysctl);
+        if let Some(opening) = self.opening.as_deref() {
+            self.rcv = new_receiver(env, irs, opening, &self.opts, self.snd.mss(), self.ecn_ok);
         }
     }
 
@@ -518,7 +511,7 @@ impl Tcp {
             passive: false,
         };
         let generation = self.next_generation();
-        let hash = Demux::hash(env, &tuple);
+        let hash = chosen.hash;
         let mut conn = Conn::new(
             env,
             NewConn {
@@ -531,6 +524,7 @@ impl Tcp {
                 generation,
                 hash,
                 opening,
+                irs: SeqNum(0),
                 ts_offset: numbers.ts_offset,
             },
         );

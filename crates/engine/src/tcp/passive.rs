@@ -287,6 +287,8 @@ impl Tcp {
             return Err(DropReason::NoSocket.into());
         };
         let child = self.spawn(env, request, hash, true, Some(index));
+        // What a client says comes close behind.
+        self.last = child;
         self.enqueue(env, listener_index, child, segment)
     }
 
@@ -379,6 +381,7 @@ impl Tcp {
                 generation,
                 hash,
                 opening,
+                irs: request.irs,
                 ts_offset: request.ts_offset,
             },
         );
@@ -391,7 +394,6 @@ impl Tcp {
         conn.snd_scale = WindowScale::new(if wscale_ok { request.peer_scale } else { 0 });
         conn.rcv_scale = WindowScale::new(if wscale_ok { request.own_scale } else { 0 });
         conn.ecn_ok = request.ecn_ok;
-        conn.settle_receiver(env, request.irs);
         if let Some(binding) = &binding {
             self.binds.hold(binding);
         }

@@ -29,35 +29,37 @@ pub(crate) struct Legacy {
 pub(crate) struct Chosen {
     pub(crate) port: u16,
     pub(crate) legacy: Option<Legacy>,
+    /// The hash of the connection's tuple.
+    pub(crate) hash: u32,
 }
 
 impl Tcp {
-    /// Whether a tuple is free: `Err` if not; a TIME_WAIT may make way (Linux: `__inet_check_established`).
+    /// A tuple, if it is free; a TIME_WAIT may make way (Linux: `__inet_check_established`).
     /// `bound`: the port was bound by the application, not chosen here.
-    fn tuple_free(&mut self, env: &mut Env, tuple: &Tuple, bound: bool) -> Option<Option<Legacy>> {
+    fn tuple_free(&mut self, env: &mut Env, tuple: &Tuple, bound: bool) -> Option<Chosen> {
         let hash = Demux::hash(env, tuple);
-        match self.find(hash, tuple) {
-            None => Some(None),
-            Some(Object::Conn(_) | Object::Request(_)) => None,
+        let legacy = match self.find(hash, tuple) {
+            None => None,
+            Some(Object::Conn(_) | Object::Request(_)) => return None,
             Some(object) => {
                 let rest = *self.timewaits.rest(object)?;
                 let legacy = may_reuse(env, tuple, &rest, bound)?;
                 self.end_timewait(env, object, Some(Trigger::Timeout));
                 env.mib.inc(Counter::TcpExtTWRecycled);
-                Some(Some(legacy))
+                Some(legacy)
             }
-        }
+        };
+        Some(Chosen {
+            port: tuple.local_port,
+            legacy,
+            hash,
+        })
     }
 
     /// For a port the application bound (Linux: the `port` branch of `__inet_hash_connect`).
     pub(crate) fn claim_bound(&mut self, env: &mut Env, local: SocketAddr, remote: SocketAddr) -> Result<Chosen> {
-        let legacy = self
-            .tuple_free(env, &Tuple::new(local, remote), true)
-            .ok_or(SockError::EADDRNOTAVAIL)?;
-        Ok(Chosen {
-            port: local.port(),
-            legacy,
-        })
+        self.tuple_free(env, &Tuple::new(local, remote), true)
+            .ok_or(SockError::EADDRNOTAVAIL)
     }
 
     /// Chooses a port for `local` towards `remote`; EADDRNOTAVAIL when each of the range is taken for this destination.
@@ -87,10 +89,10 @@ impl Tcp {
                     continue;
                 }
                 let tuple = Tuple::new(SocketAddr::new(local, port), remote);
-                if let Some(legacy) = self.tuple_free(env, &tuple, false) {
+                if let Some(chosen) = self.tuple_free(env, &tuple, false) {
                     let jump = (i - 2).max(env.rng.below(8) * 2) + 2;
                     self.ports.0[slot] = self.ports.0[slot].wrapping_add(jump);
-                    return Ok(Chosen { port, legacy });
+                    return Ok(chosen);
                 }
             }
         }
