@@ -11,7 +11,7 @@ use crate::sys::{self, EDGE, EDGE_IN, EventFlags};
 use crate::table::{Key, Table, Token};
 use estab_engine::{OpenId, Readiness, SendFlags, Shutdown, SockError, SocketId};
 use rustix::io::Errno;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 
@@ -26,10 +26,13 @@ pub(crate) struct Conns {
     table: Table<Conn>,
     /// Connections with something to do.
     ready: VecDeque<Key>,
-    /// By `OpenId::index`.
-    opens: Vec<Option<(OpenId, Key)>>,
+    /// Connections that the host is opening, by `OpenId::index`.
+    opens: Vec<Option<(Key, Box<Opening>)>>,
+    /// Resets that wait for the bytes before them.
+    resets: BTreeMap<Key, Patience>,
 }
 
+/// In few bytes, as there are as many as idle connections: what most of them never or no longer need stands in [`Conns`].
 struct Conn {
     host: OwnedFd,
     phase: Phase,
@@ -46,11 +49,26 @@ struct Conn {
     up_done: bool,
     /// The host's FIN has been handed to the guest.
     down_done: bool,
-    host_error: Option<Errno>,
+    host_error: Option<HostError>,
     guest_error: Option<SockError>,
     appetite: Appetite,
-    /// A reset waits for the bytes before it; few connections see one.
-    reset: Option<Box<Patience>>,
+}
+
+/// What became of the host socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum HostError {
+    /// EPIPE: its FIN came before what a write met.
+    Pipe,
+    Other,
+}
+
+impl From<Errno> for HostError {
+    fn from(err: Errno) -> HostError {
+        match err {
+            Errno::PIPE => HostError::Pipe,
+            _ => HostError::Other,
+        }
+    }
 }
 
 /// How much of the host's bytes a read makes room for: little at first, more while reads fill it.
@@ -81,8 +99,8 @@ impl Default for Appetite {
 }
 
 enum Phase {
-    /// The host connects; the guest's SYN waits. In a box, as most connections never or no longer need it.
-    Opening(Box<Opening>),
+    /// The host connects; the guest's SYN waits.
+    Opening(OpenId),
     /// A client of the host waits for the guest to answer our SYN.
     Dialing(SocketId),
     /// Both sides are up.
@@ -123,17 +141,18 @@ impl Conns {
             table: Table::new(),
             ready: VecDeque::new(),
             opens: Vec::new(),
+            resets: BTreeMap::new(),
         }
     }
 
     /// A connection whose host side is being opened for the guest.
     pub(crate) fn opening(&mut self, core: &mut Core, host: OwnedFd, opening: Opening) {
         let open = opening.open;
-        let key = self.insert(core, host, Phase::Opening(Box::new(opening)));
+        let key = self.insert(core, host, Phase::Opening(open));
         if self.opens.len() <= open.index() {
-            self.opens.resize(open.index() + 1, None);
+            self.opens.resize_with(open.index() + 1, || None);
         }
-        self.opens[open.index()] = Some((open, key));
+        self.opens[open.index()] = Some((key, Box::new(opening)));
         if self.watch(core, key, EDGE).is_none() {
             self.forget(core, key);
             core.stack.open_reset(core.now, open);
@@ -177,7 +196,6 @@ impl Conns {
             host_error: None,
             guest_error: None,
             appetite: Appetite::default(),
-            reset: None,
         })
     }
 
@@ -234,11 +252,9 @@ impl Conns {
 
     /// The guest gave up before the host had answered.
     pub(crate) fn open_gone(&mut self, core: &mut Core, open: OpenId) {
-        let Some(&Some((of, key))) = self.opens.get(open.index()) else {
-            return;
-        };
-        if of == open
-            && let Some(host) = self.forget(core, key)
+        if let Some(Some((key, opening))) = self.opens.get(open.index())
+            && opening.open == open
+            && let Some(host) = self.forget(core, *key)
         {
             sys::reset(host);
         }
@@ -247,10 +263,10 @@ impl Conns {
     /// The host's connect has ended, well or not.
     fn host_answered(&mut self, core: &mut Core, key: Key, flags: EventFlags) {
         let Some(conn) = self.table.get_mut(key) else { return };
-        let Phase::Opening(opening) = &mut conn.phase else {
+        let Phase::Opening(open) = conn.phase else { return };
+        let Some(Some((_, opening))) = self.opens.get_mut(open.index()) else {
             return;
         };
-        let open = opening.open;
         let failed = match flags.intersects(EventFlags::ERR | EventFlags::HUP) {
             true => sys::take_error(&conn.host),
             false => None,
@@ -293,9 +309,10 @@ impl Conns {
     /// Takes the connection out of every table.
     fn forget(&mut self, core: &mut Core, key: Key) -> Option<OwnedFd> {
         let conn = self.table.remove(key)?;
+        self.resets.remove(&key);
         Stats::sub(&core.stats.open, 1);
         match conn.phase {
-            Phase::Opening(opening) => self.opens[opening.open.index()] = None,
+            Phase::Opening(open) => self.opens[open.index()] = None,
             Phase::Dialing(id) | Phase::Carrying(id) => core.disown(id),
         }
         Some(conn.host)
@@ -316,11 +333,12 @@ impl Conns {
         let Some(key) = self.ready.pop_front() else { return };
         let Some(conn) = self.table.get_mut(key) else { return };
         conn.queued = false;
-        match conn.advance(core, key) {
+        let late = self.resets.get(&key).is_some_and(|patience| patience.ended(core.now));
+        match conn.advance(core, key, late) {
             Next::Wait => {}
             Next::Again => self.enqueue(key),
             Next::Look => {
-                let patience = conn.reset.get_or_insert_with(|| Box::new(Patience::new(core.now)));
+                let patience = self.resets.entry(key).or_insert_with(|| Patience::new(core.now));
                 if let Some(delay) = patience.look(core.now) {
                     core.wake_in(delay, Token::Tcp(key));
                 }
@@ -385,12 +403,13 @@ impl Conn {
         self.host_out |= flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR);
         self.host_end |= flags.intersects(end);
         if flags.contains(EventFlags::ERR) {
-            let error = sys::take_error(&self.host);
+            let error = sys::take_error(&self.host).map(HostError::from);
             self.host_error = self.host_error.or(error);
         }
     }
 
-    fn advance(&mut self, core: &mut Core, key: Key) -> Next {
+    /// Carries what can be carried now. `late`: a reset has waited long enough.
+    fn advance(&mut self, core: &mut Core, key: Key, late: bool) -> Next {
         let id = match self.phase {
             Phase::Opening(_) => return Next::Wait,
             Phase::Dialing(id) => match self.dialled(core, id) {
@@ -401,7 +420,7 @@ impl Conn {
         };
         let more_up = self.up(core, key, id);
         let more_down = self.down(core, id);
-        self.next(core, id, more_up | more_down)
+        self.next(core, id, more_up | more_down, late)
     }
 
     /// Whether the guest has answered our SYN: `None` when the connection is up.
@@ -468,7 +487,7 @@ impl Conn {
                 }
                 Err(Errno::AGAIN) => self.host_full(core, key),
                 Err(Errno::INTR) => {}
-                Err(err) => self.host_error = Some(err),
+                Err(err) => self.host_error = Some(err.into()),
             }
         }
         false
@@ -480,7 +499,7 @@ impl Conn {
         if !self.host_out_watched {
             self.host_out_watched = true;
             if let Err(err) = core.poller.modify(&self.host, EDGE, Token::Tcp(key).pack()) {
-                self.host_error = Some(err);
+                self.host_error = Some(err.into());
             }
         }
     }
@@ -526,7 +545,7 @@ impl Conn {
                 Ok(0) => {
                     self.host_in = false;
                     // After a reset that a write has seen already, it is no end; EPIPE tells of a FIN before it.
-                    if matches!(self.host_error, None | Some(Errno::PIPE)) {
+                    if matches!(self.host_error, None | Some(HostError::Pipe)) {
                         if let Err(err) = sock.shutdown(Shutdown::Write) {
                             self.guest_error = Some(err);
                         }
@@ -544,21 +563,20 @@ impl Conn {
                 Err(Errno::INTR) => {}
                 Err(err) => {
                     self.host_in = false;
-                    self.host_error = self.host_error.or(Some(err));
+                    self.host_error = self.host_error.or(Some(err.into()));
                 }
             }
         }
         false
     }
 
-    fn next(&mut self, core: &mut Core, id: SocketId, more: bool) -> Next {
+    fn next(&mut self, core: &mut Core, id: SocketId, more: bool, late: bool) -> Next {
         if self.guest_error.is_none() {
             // A reset shows here even when nothing can be carried.
             self.guest_error = core
                 .sock(id)
                 .map_or(Some(SockError::EBADF), |mut sock| sock.take_error());
         }
-        let late = self.reset.as_ref().is_some_and(|patience| patience.ended(core.now));
         if self.guest_error.is_some() {
             // What the guest sent before its reset goes out first.
             let drained = self.host_error.is_some() || self.up_done || self.drained(core, id);
