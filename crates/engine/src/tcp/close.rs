@@ -17,8 +17,8 @@ use estab_proto::{Counter, State};
 pub(crate) enum Fate {
     /// It stays.
     Stay,
-    /// It becomes an entry of the TIME_WAIT table for so long; `fin_wait2`: in its substate FIN_WAIT_2.
-    TimeWait { fin_wait2: bool, life: Duration },
+    /// It becomes an entry of the TIME_WAIT table for so many milliseconds; `fin_wait2`: in its substate FIN_WAIT_2.
+    TimeWait { fin_wait2: bool, life_ms: u32 },
     /// It is gone.
     Done,
 }
@@ -67,7 +67,8 @@ impl Conn {
             true => life.max(self.three_and_a_half_rto()),
             false => two_msl(env),
         };
-        self.fate = Fate::TimeWait { fin_wait2, life };
+        let life_ms = u32::try_from(life.as_millis()).unwrap_or(u32::MAX);
+        self.fate = Fate::TimeWait { fin_wait2, life_ms };
         self.rcv_shutdown = true;
         self.snd_shutdown = true;
         self.probe_now = false;

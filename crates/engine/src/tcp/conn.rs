@@ -570,4 +570,4 @@ impl core::ops::Deref for SackList {
 }
 
 // With its slots in the tables of handles, lookups, ports and timers an idle connection stays within 1 KiB.
-const _: () = assert!(size_of::<Conn>() <= 936);
+const _: () = assert!(size_of::<Conn>() <= 912);

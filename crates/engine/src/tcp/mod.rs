@@ -68,6 +68,7 @@ use alloc::collections::VecDeque;
 use close::Fate;
 use conn::{Conn, Reject};
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 use demux::{Demux, Object, Tuple};
 use estab_proto::state::Trigger;
 use estab_proto::{Counter, State, TraceKind};
@@ -392,7 +393,7 @@ impl Tcp {
             conn.snd.remember(&env.sysctl, path);
         }
         let hash = conn.hash;
-        let Fate::TimeWait { fin_wait2, mut life } = fate else {
+        let Fate::TimeWait { fin_wait2, life_ms } = fate else {
             self.demux.remove(hash, Object::Conn(index));
             match binding {
                 // A port that bind(2) named stays the socket's (Linux: `tcp_set_state`).
@@ -412,6 +413,7 @@ impl Tcp {
             ..conn.rest(fin_wait2)
         };
         let tuple = conn.tuple;
+        let mut life = Duration::from_millis(life_ms.into());
         if env.sysctl.tcp_tw_recycle != 0 && entry.ts_ok {
             // As before Linux 4.12: the host's timestamps stand in for the wait.
             let path = env.metrics.entry(tuple.remote_ip);
