@@ -8,7 +8,7 @@ use estab_engine::Instant;
 #[allow(dead_code)]
 #[path = "../src/timer.rs"]
 mod timer;
-use timer::{TimerHandle, TimerKey, Wheel};
+use timer::{PackedKey, TimerHandle, TimerKey, Wheel};
 
 const TIMERS: u32 = 1_000_000;
 
@@ -22,11 +22,11 @@ fn ahead(n: u32) -> u64 {
     }
 }
 
-fn full(now: u64) -> (Wheel<TimerKey>, Vec<TimerHandle>) {
+fn full(now: u64) -> (Wheel<PackedKey>, Vec<TimerHandle>) {
     let mut wheel = Wheel::new(Instant::from_nanos(now));
     let mut handles = vec![TimerHandle::NONE; TIMERS as usize];
     for (n, handle) in (0..).zip(&mut handles) {
-        wheel.set(handle, Instant::from_nanos(now + ahead(n)), TimerKey::Conn(n, 1));
+        wheel.set(handle, Instant::from_nanos(now + ahead(n)), TimerKey::Conn(n).pack());
     }
     (wheel, handles)
 }
@@ -46,20 +46,20 @@ fn bench(c: &mut Criterion) {
         b.iter(|| {
             let (i, at) = step();
             wheel.cancel(&mut handles[i as usize]);
-            wheel.set(&mut handles[i as usize], at, TimerKey::Conn(i, 1));
+            wheel.set(&mut handles[i as usize], at, TimerKey::Conn(i).pack());
         })
     });
     group.bench_function("re-arm, at random", |b| {
         b.iter(|| {
             let (i, at) = step();
-            wheel.set(&mut handles[i as usize], at, TimerKey::Conn(i, 1));
+            wheel.set(&mut handles[i as usize], at, TimerKey::Conn(i).pack());
         })
     });
     let mut one = TimerHandle::NONE;
     group.bench_function("set and cancel one", |b| {
         b.iter(|| {
             let (i, at) = step();
-            wheel.set(&mut one, at, TimerKey::Conn(i, 1));
+            wheel.set(&mut one, at, TimerKey::Conn(i).pack());
             wheel.cancel(&mut one);
         })
     });

@@ -30,7 +30,7 @@ pub(crate) struct Env {
     /// The public and the secret random streams, and the keyed hashes.
     pub(crate) rng: Rng,
     /// Every deadline of the stack.
-    pub(crate) timers: Wheel<crate::timer::TimerKey>,
+    pub(crate) timers: Wheel<crate::timer::PackedKey>,
     /// Free chunks for the connections' byte queues.
     pub(crate) pool: Pool,
     /// Send queues for the connections that will send next.

@@ -5,7 +5,7 @@
 //! Deadlines are kept in microseconds, rounded up.
 
 use crate::Instant;
-use crate::timer::{NIL, TimerHandle, TimerKey, Wheel};
+use crate::timer::{NIL, PackedKey, TimerHandle, TimerKey, Wheel};
 
 /// From here on a [`Place`]'s neighbours are no indices: the first and the last of row `n` have `EDGE + n` beside them.
 const EDGE: u32 = 0xffff_ff00;
@@ -33,7 +33,7 @@ impl Place {
     };
 
     /// When the deadline is.
-    pub(crate) fn deadline(self, wheel: &Wheel<TimerKey>, now: Instant) -> Option<Instant> {
+    pub(crate) fn deadline(self, wheel: &Wheel<PackedKey>, now: Instant) -> Option<Instant> {
         if let Some(timer) = self.timer() {
             return wheel.deadline(timer);
         }
@@ -97,7 +97,7 @@ impl<const N: usize> Rows<N> {
     /// doesn't.
     pub(crate) fn set(
         &mut self,
-        wheel: &mut Wheel<TimerKey>,
+        wheel: &mut Wheel<PackedKey>,
         places: &mut impl Places,
         index: u32,
         at: Instant,
@@ -110,7 +110,7 @@ impl<const N: usize> Rows<N> {
         let empty = line.first == NIL;
         if !empty && (us < line.last_at || us - line.first_at >= SPAN) {
             let mut timer = TimerHandle::NONE;
-            wheel.set(&mut timer, at, own);
+            wheel.set(&mut timer, at, own.pack());
             *places.place(index) = Place {
                 at: timer.stamp,
                 next: timer.index,
@@ -134,7 +134,7 @@ impl<const N: usize> Rows<N> {
     }
 
     /// Takes an object's deadline away, if it has one.
-    pub(crate) fn cancel(&mut self, wheel: &mut Wheel<TimerKey>, places: &mut impl Places, index: u32) {
+    pub(crate) fn cancel(&mut self, wheel: &mut Wheel<PackedKey>, places: &mut impl Places, index: u32) {
         let place = core::mem::take(places.place(index));
         match place.timer() {
             Some(mut timer) => wheel.cancel(&mut timer),
@@ -156,11 +156,11 @@ impl<const N: usize> Rows<N> {
     }
 
     /// Sets the wheel's timer for the row's first deadline, unless one fires earlier anyway: after each time it has fired.
-    pub(crate) fn arm(&mut self, wheel: &mut Wheel<TimerKey>, row: usize) {
+    pub(crate) fn arm(&mut self, wheel: &mut Wheel<PackedKey>, row: usize) {
         let line = &mut self.rows[row];
         let at = Instant::from_micros(line.first_at);
         if line.first != NIL && wheel.deadline(line.timer).is_none_or(|armed| armed > at) {
-            wheel.set(&mut line.timer, at, (self.key)(row as u8));
+            wheel.set(&mut line.timer, at, (self.key)(row as u8).pack());
         }
     }
 

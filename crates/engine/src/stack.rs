@@ -167,12 +167,12 @@ impl Stack {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.env.now = now;
         while let Some(key) = self.env.timers.pop(now) {
-            match key {
-                TimerKey::Conn(..)
+            match key.unpack() {
+                key @ (TimerKey::Conn(_)
                 | TimerKey::Requests(_)
                 | TimerKey::Request(_)
                 | TimerKey::TimeWaits(_)
-                | TimerKey::TimeWait(_) => {
+                | TimerKey::TimeWait(_)) => {
                     self.tcp.on_timer(&mut self.env, key);
                 }
                 other => Ip::on_timer(&mut self.env, other),

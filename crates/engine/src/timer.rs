@@ -16,11 +16,11 @@ const LEVELS: usize = 11;
 const SLOTS: usize = 64;
 pub(crate) const NIL: u32 = u32::MAX;
 
-/// Whose deadline it is: an index into the owner's table and the generation it had there.
+/// Whose deadline it is: an index into the owner's table. Who leaves that table stops the timer first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum TimerKey {
     /// A connection: it looks which of its deadlines have passed.
-    Conn(u32, u32),
+    Conn(u32),
     /// A row of half-open requests: see [`crate::rows`].
     Requests(u8),
     /// A half-open request that fits in no row.
@@ -30,11 +30,48 @@ pub(crate) enum TimerKey {
     /// A TIME_WAIT entry that fits in no row.
     TimeWait(u32),
     /// An IP datagram that lacks fragments.
-    Reassembly(u32, u32),
+    Reassembly(u32),
     /// A neighbour entry.
-    Neigh(u32, u32),
+    Neigh(u32),
     /// Something of which there are few; the number is its owner's.
     Misc(u8),
+}
+
+/// A [`TimerKey`] in 32 bits: three for the kind, 29 for the index.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PackedKey(u32);
+
+impl TimerKey {
+    pub(crate) fn pack(self) -> PackedKey {
+        let (kind, index) = match self {
+            TimerKey::Conn(i) => (0, i),
+            TimerKey::Requests(row) => (1, row.into()),
+            TimerKey::Request(i) => (2, i),
+            TimerKey::TimeWaits(row) => (3, row.into()),
+            TimerKey::TimeWait(i) => (4, i),
+            TimerKey::Reassembly(i) => (5, i),
+            TimerKey::Neigh(i) => (6, i),
+            TimerKey::Misc(n) => (7, n.into()),
+        };
+        debug_assert!(index < 1 << 29, "a table of half a billion");
+        PackedKey(kind << 29 | index)
+    }
+}
+
+impl PackedKey {
+    pub(crate) fn unpack(self) -> TimerKey {
+        let index = self.0 & 0x1fff_ffff;
+        match self.0 >> 29 {
+            0 => TimerKey::Conn(index),
+            1 => TimerKey::Requests(index as u8),
+            2 => TimerKey::Request(index),
+            3 => TimerKey::TimeWaits(index as u8),
+            4 => TimerKey::TimeWait(index),
+            5 => TimerKey::Reassembly(index),
+            6 => TimerKey::Neigh(index),
+            _ => TimerKey::Misc(index as u8),
+        }
+    }
 }
 
 /// A place for one timer, kept by whoever owns the timer. It may be set, cancelled and set again at will; once the timer
@@ -56,7 +93,7 @@ impl Default for TimerHandle {
     }
 }
 
-/// One running timer; `stamp` 0 marks a free entry, whose `next` is the next free one. 32 bytes for [`TimerKey`].
+/// One running timer; `stamp` 0 marks a free entry, whose `next` is the next free one. 24 bytes for [`PackedKey`].
 #[derive(Clone)]
 struct Entry<K> {
     at: u64,
@@ -65,6 +102,8 @@ struct Entry<K> {
     next: u32,
     prev: u32,
 }
+
+const _: () = assert!(size_of::<Entry<PackedKey>>() == 24);
 
 #[derive(Clone, Copy)]
 struct Slot {

@@ -117,8 +117,8 @@ impl Ip {
     /// One of this module's timers (`Reassembly`, `Neigh`, `Misc` from 16) has fired.
     pub(crate) fn on_timer(env: &mut Env, key: TimerKey) {
         match key {
-            TimerKey::Reassembly(index, generation) => reassembly::expire(env, index, generation),
-            TimerKey::Neigh(index, generation) => neigh::on_timer(env, index, generation),
+            TimerKey::Reassembly(index) => reassembly::expire(env, index),
+            TimerKey::Neigh(index) => neigh::on_timer(env, index),
             TimerKey::Misc(MISC_PMTU) => Ip::expire_pmtu(env),
             _ => {}
         }

@@ -49,17 +49,11 @@ struct Neighbour {
     timer: TimerHandle,
 }
 
-#[derive(Clone)]
-struct Slot {
-    generation: u32,
-    neighbour: Option<Neighbour>,
-}
-
 /// The table.
 #[derive(Clone)]
 pub(super) struct Neighbours {
     pub(super) by_addr: HashMap<(u16, IpAddr), u32, Keyed>,
-    slots: Vec<Slot>,
+    slots: Vec<Option<Neighbour>>,
     free: Vec<u32>,
 }
 
@@ -73,8 +67,8 @@ impl Neighbours {
     }
 
     pub(super) fn memory(&self) -> u64 {
-        let slots = self.slots.len() * core::mem::size_of::<Slot>();
-        let held = |slot: &Slot| slot.neighbour.as_ref().map_or(0, |n| n.waiting_bytes);
+        let slots = self.slots.len() * core::mem::size_of::<Option<Neighbour>>();
+        let held = |slot: &Option<Neighbour>| slot.as_ref().map_or(0, |n| n.waiting_bytes);
         (slots + self.slots.iter().map(held).sum::<usize>()) as u64
     }
 
@@ -83,11 +77,11 @@ impl Neighbours {
     }
 
     fn get(&mut self, index: u32) -> Option<&mut Neighbour> {
-        self.slots.get_mut(index as usize)?.neighbour.as_mut()
+        self.slots.get_mut(index as usize)?.as_mut()
     }
 
     fn remove(&mut self, index: u32) -> Option<Neighbour> {
-        let neighbour = self.slots.get_mut(index as usize)?.neighbour.take()?;
+        let neighbour = self.slots.get_mut(index as usize)?.take()?;
         self.by_addr.remove(&(neighbour.iface.0, neighbour.addr));
         self.free.push(index);
         Some(neighbour)
@@ -164,15 +158,10 @@ fn create(env: &mut Env, iface: IfaceId, addr: IpAddr, state: State) -> Option<u
     };
     let table = &mut env.ip.neigh;
     let index = table.free.pop().unwrap_or_else(|| {
-        table.slots.push(Slot {
-            generation: 0,
-            neighbour: None,
-        });
+        table.slots.push(None);
         table.slots.len() as u32 - 1
     });
-    let slot = &mut table.slots[index as usize];
-    slot.generation = slot.generation.wrapping_add(1);
-    slot.neighbour = Some(neighbour);
+    table.slots[index as usize] = Some(neighbour);
     table.by_addr.insert((iface.0, addr), index);
     Some(index)
 }
@@ -188,7 +177,7 @@ fn collect(env: &mut Env) {
         .slots
         .iter()
         .enumerate()
-        .filter_map(|(index, slot)| Some((index, slot.neighbour.as_ref()?)))
+        .filter_map(|(index, slot)| Some((index, slot.as_ref()?)))
         .filter(|(_, n)| old(n))
         .min_by_key(|(_, n)| n.used);
     if let Some(index) = oldest.map(|(index, _)| index as u32) {
@@ -204,13 +193,8 @@ fn forget(env: &mut Env, index: u32) -> Option<Neighbour> {
 
 fn arm(env: &mut Env, index: u32, wait: Duration) {
     let at = env.now + wait;
-    let Some(slot) = env.ip.neigh.slots.get_mut(index as usize) else {
-        return;
-    };
-    let generation = slot.generation;
-    if let Some(neighbour) = slot.neighbour.as_mut() {
-        env.timers
-            .set(&mut neighbour.timer, at, TimerKey::Neigh(index, generation));
+    if let Some(neighbour) = env.ip.neigh.get(index) {
+        env.timers.set(&mut neighbour.timer, at, TimerKey::Neigh(index).pack());
     }
 }
 
@@ -452,11 +436,8 @@ fn arm_stale(env: &mut Env, index: u32) {
 }
 
 /// A neighbour's time is up.
-pub(super) fn on_timer(env: &mut Env, index: u32, generation: u32) {
-    let Some(slot) = env.ip.neigh.slots.get_mut(index as usize) else {
-        return;
-    };
-    let (true, Some(neighbour)) = (slot.generation == generation, slot.neighbour.as_mut()) else {
+pub(super) fn on_timer(env: &mut Env, index: u32) {
+    let Some(neighbour) = env.ip.neigh.get(index) else {
         return;
     };
     let (state, probes, used) = (neighbour.state, neighbour.probes, neighbour.used);

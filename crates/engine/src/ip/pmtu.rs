@@ -106,7 +106,8 @@ impl Ip {
     fn arm_pmtu(env: &mut Env) {
         let pmtu = &mut env.ip.pmtu;
         if let Some((expires, _)) = pmtu.order.front() {
-            env.timers.set(&mut pmtu.timer, *expires, TimerKey::Misc(MISC_PMTU));
+            env.timers
+                .set(&mut pmtu.timer, *expires, TimerKey::Misc(MISC_PMTU).pack());
         }
     }
 }

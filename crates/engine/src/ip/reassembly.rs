@@ -50,17 +50,11 @@ struct Datagram {
     timer: TimerHandle,
 }
 
-#[derive(Clone)]
-struct Slot {
-    generation: u32,
-    datagram: Option<Datagram>,
-}
-
 /// All datagrams in pieces.
 #[derive(Clone)]
 pub(super) struct Reassembly {
     pub(super) by_key: HashMap<Key, u32, Keyed>,
-    slots: Vec<Slot>,
+    slots: Vec<Option<Datagram>>,
     free: Vec<u32>,
     per_source: HashMap<IpAddr, u32, Keyed>,
     /// IPv4's and IPv6's, which have bounds of their own.
@@ -79,34 +73,28 @@ impl Reassembly {
     }
 
     pub(super) fn memory(&self) -> u64 {
-        (self.bytes[0] + self.bytes[1] + self.slots.len() * core::mem::size_of::<Slot>()) as u64
+        (self.bytes[0] + self.bytes[1] + self.slots.len() * core::mem::size_of::<Option<Datagram>>()) as u64
     }
 
     fn get(&mut self, index: u32) -> Option<&mut Datagram> {
-        self.slots.get_mut(index as usize)?.datagram.as_mut()
+        self.slots.get_mut(index as usize)?.as_mut()
     }
 
-    fn insert(&mut self, datagram: Datagram) -> (u32, u32) {
+    fn insert(&mut self, datagram: Datagram) -> u32 {
         let key = datagram.key;
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot {
-                generation: 0,
-                datagram: None,
-            });
+            self.slots.push(None);
             self.slots.len() as u32 - 1
         });
-        let slot = &mut self.slots[index as usize];
-        slot.generation = slot.generation.wrapping_add(1);
-        slot.datagram = Some(datagram);
-        let generation = slot.generation;
+        self.slots[index as usize] = Some(datagram);
         self.by_key.insert(key, index);
         *self.per_source.entry(key.src).or_insert(0) += 1;
         self.bytes[usize::from(key.src.is_ipv6())] += OVERHEAD;
-        (index, generation)
+        index
     }
 
     fn remove(&mut self, index: u32) -> Option<Datagram> {
-        let datagram = self.slots.get_mut(index as usize)?.datagram.take()?;
+        let datagram = self.slots.get_mut(index as usize)?.take()?;
         self.free.push(index);
         self.by_key.remove(&datagram.key);
         if let Some(count) = self.per_source.get_mut(&datagram.key.src) {
@@ -248,7 +236,7 @@ fn find_or_create(env: &mut Env, key: Key, len: usize) -> Option<u32> {
     if found.is_some() {
         return found;
     }
-    let (index, generation) = env.ip.frags.insert(Datagram {
+    let index = env.ip.frags.insert(Datagram {
         key,
         pieces: BTreeMap::new(),
         received: 0,
@@ -265,7 +253,7 @@ fn find_or_create(env: &mut Env, key: Key, len: usize) -> Option<u32> {
     };
     let at = env.now + Duration::from_secs(seconds.into());
     let mut timer = TimerHandle::NONE;
-    env.timers.set(&mut timer, at, TimerKey::Reassembly(index, generation));
+    env.timers.set(&mut timer, at, TimerKey::Reassembly(index).pack());
     if let Some(datagram) = env.ip.frags.get(index) {
         datagram.timer = timer;
     }
@@ -348,11 +336,7 @@ fn assemble(env: &mut Env, index: u32, whole: &mut Vec<u8>) -> bool {
 
 /// `ipfrag_time` is over: what came is dropped, and its sender told if the first fragment was there (RFC 792,
 /// RFC 4443 §3.3; Linux: `ip_expire`, `ip6frag_expire_frag_queue`).
-pub(super) fn expire(env: &mut Env, index: u32, generation: u32) {
-    let current = env.ip.frags.slots.get(index as usize).map(|slot| slot.generation);
-    if current != Some(generation) {
-        return;
-    }
+pub(super) fn expire(env: &mut Env, index: u32) {
     let Some(datagram) = take(env, index) else { return };
     let v4 = datagram.key.src.is_ipv4();
     env.mib

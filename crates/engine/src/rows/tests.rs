@@ -54,7 +54,7 @@ proptest! {
                     now += Duration::from_micros(us);
                     let mut fired = Vec::new();
                     while let Some(key) = wheel.pop(now) {
-                        match key {
+                        match key.unpack() {
                             TimerKey::TimeWaits(row) => {
                                 while let Some(index) = rows.pop(&mut table, row, now) {
                                     fired.push(index);

@@ -58,8 +58,7 @@ impl Conn {
     pub(super) fn rearm(&mut self, env: &mut Env, index: u32) {
         let first = self.first_deadline();
         if first < self.armed {
-            let key = TimerKey::Conn(index, self.generation);
-            env.timers.set(&mut self.timer, first, key);
+            env.timers.set(&mut self.timer, first, TimerKey::Conn(index).pack());
             self.armed = first;
         }
     }
@@ -157,12 +156,8 @@ impl Tcp {
     /// One of TCP's timers has fired.
     pub(crate) fn on_timer(&mut self, env: &mut Env, key: TimerKey) {
         match key {
-            TimerKey::Conn(index, generation) => {
-                if let Some(conn) = self
-                    .conns
-                    .get_mut(index as usize)
-                    .filter(|c| c.generation == generation)
-                {
+            TimerKey::Conn(index) => {
+                if let Some(conn) = self.conns.get_mut(index as usize) {
                     conn.on_timer(env);
                     self.settle(env, index);
                 }

@@ -212,7 +212,8 @@ impl TimeWaits {
     }
 }
 
-const V6_KEY: u32 = 1 << 31;
+/// Above every index, and within a timer's key.
+const V6_KEY: u32 = 1 << 28;
 
 /// The entry of a [`key_index`].
 pub(super) fn object(index: u32) -> Object {

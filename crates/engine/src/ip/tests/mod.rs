@@ -173,7 +173,7 @@ impl Node {
         while let Some(next) = self.env.timers.next().filter(|next| *next <= end) {
             self.env.now = self.env.now.max(next);
             while let Some(key) = self.env.timers.pop(self.env.now) {
-                Ip::on_timer(&mut self.env, key);
+                Ip::on_timer(&mut self.env, key.unpack());
             }
         }
         self.env.now = end;
