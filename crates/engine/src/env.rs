@@ -120,6 +120,13 @@ impl Env {
     /// Tells the sink, if there is one, what `kind` says.
     #[inline]
     pub(crate) fn trace(&mut self, tuple: &Tuple, kind: impl FnOnce() -> TraceKind) {
+        if self.trace.0.is_some() {
+            self.tell(tuple, kind);
+        }
+    }
+
+    #[cold]
+    fn tell(&mut self, tuple: &Tuple, kind: impl FnOnce() -> TraceKind) {
         if let Some(sink) = self.trace.0.as_mut() {
             sink.event(&TraceEvent {
                 at_ns: self.now.nanos(),

@@ -149,6 +149,7 @@ impl Stack {
     }
 
     /// What isn't a plain TCP packet.
+    #[cold]
     fn handle_other(&mut self, on: IfaceId, packet: &[u8], meta: RxMeta) {
         let mut whole = core::mem::take(&mut self.whole);
         whole.clear();

@@ -140,6 +140,7 @@ pub(crate) fn plain_tcp<'a>(env: &mut Env, on: IfaceId, bytes: &'a [u8], meta: R
 }
 
 /// Whom a packet with these addresses is for, unless something about them wants a second thought.
+#[cold]
 fn vet(env: &mut Env, on: IfaceId, src: IpAddr, dst: IpAddr) -> Option<To> {
     if bad_addresses(env, on, &src, &dst, false).is_some() {
         return None;

@@ -218,6 +218,7 @@ impl Ip {
         None
     }
 
+    #[inline(never)]
     fn emit_reply(env: &mut Env, buf: &mut [u8], reply: &TcpReply) -> Option<Transmit> {
         let (src, dst) = (reply.src.ip(), reply.dst.ip());
         let known = env.ip.recall(reply.way, dst, src);
@@ -242,6 +243,7 @@ impl Ip {
         })
     }
 
+    #[inline(never)]
     fn emit_packet(env: &mut Env, buf: &mut [u8], route: &Route, bytes: &[u8], offload: Offload) -> Option<Transmit> {
         let link = usize::from(route.link_len);
         let Some(room) = buf.get_mut(link..link + bytes.len()) else {

@@ -66,6 +66,7 @@ impl Stack {
         which!(self, id, |proto, env| proto.send(env, id, data, src, dst))
     }
 
+    #[inline(never)]
     pub(crate) fn dgram_recv(
         &mut self,
         id: SocketId,
@@ -124,6 +125,7 @@ impl Stack {
         self.dgram(id)?.peer_addr()
     }
 
+    #[inline(never)]
     pub(crate) fn dgram_readiness(&self, id: SocketId) -> Readiness {
         self.dgram(id).map_or(Readiness::default(), |sock| sock.readiness())
     }

@@ -95,6 +95,7 @@ impl Conn {
     }
 
     /// Data came that nobody can read any more; the RST is the caller's.
+    #[cold]
     pub(super) fn abort_on_data(&mut self, env: &mut Env) {
         self.error = Some(match self.state {
             State::CloseWait => SockError::EPIPE,
@@ -117,6 +118,7 @@ impl Conn {
     }
 
     /// Our FIN is acknowledged, in the states that end with that (Linux: `tcp_rcv_state_process`).
+    #[inline(never)]
     pub(super) fn fin_acked(&mut self, env: &mut Env) {
         match self.state {
             State::Closing => {
@@ -182,6 +184,7 @@ impl Conn {
     }
 
     /// The peer's FIN, in order (Linux: `tcp_fin`).
+    #[inline(never)]
     pub(super) fn fin_arrives(&mut self, env: &mut Env) {
         self.rcv_shutdown = true;
         match self.state {

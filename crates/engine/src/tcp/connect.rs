@@ -220,6 +220,7 @@ impl Conn {
     }
 
     /// "Segment arrives" in SYN_SENT.
+    #[inline(never)]
     pub(super) fn syn_sent_arrives(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
         let Some(opening) = self.opening.as_deref() else {
             return Err(DropReason::TcpClose.into());
@@ -400,6 +401,7 @@ impl Conn {
     }
 
     /// The ACK field in SYN_RCVD: it must acknowledge our SYN (RFC 9293 §3.10.7.4, fifth; Linux: TCP_SYN_RECV).
+    #[inline(never)]
     pub(super) fn syn_acked(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
         let Some(opening) = self.opening.as_deref() else {
             return Ok(());

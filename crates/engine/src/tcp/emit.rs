@@ -167,6 +167,7 @@ impl Conn {
     }
 
     /// Without a route nothing leaves; retransmission will try again.
+    #[cold]
     fn forget_output(&mut self, env: &mut Env) {
         if let Some(opening) = self.opening.as_mut().filter(|o| o.due) {
             opening.on_sent(env, self.opts.user_timeout);

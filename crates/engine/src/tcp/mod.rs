@@ -162,6 +162,7 @@ impl Tcp {
     }
 
     /// The object of a tuple.
+    #[inline(never)]
     pub(crate) fn find(&self, hash: u32, tuple: &Tuple) -> Option<Object> {
         self.demux.find(hash, |object| match object {
             Object::Conn(i) => self.conns.get(i as usize).is_some_and(|c| c.tuple == *tuple),
@@ -265,6 +266,7 @@ impl Tcp {
         result
     }
 
+    #[inline(never)]
     fn timewait_arrives(
         &mut self,
         env: &mut Env,
@@ -376,6 +378,7 @@ impl Tcp {
     }
 
     /// Takes a connection that is over out of the tables; a TIME_WAIT takes its place if there is to be one.
+    #[inline(never)]
     fn unhash(&mut self, env: &mut Env, index: u32, fate: Fate) {
         let conn = &mut self.conns[index as usize];
         if self.last == index {
@@ -442,6 +445,7 @@ impl Tcp {
     }
 
     /// Frees a connection that nobody holds and no segment can reach.
+    #[inline(never)]
     fn free(&mut self, env: &mut Env, index: u32) {
         let Some(mut conn) = self.conns.remove(index) else {
             return;

@@ -76,6 +76,7 @@ impl ChallengeBudget {
 
 impl Conn {
     /// Steps one to four of "segment arrives" for a connection past SYN_SENT.
+    #[inline(never)]
     pub(super) fn validate(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
         self.check_paws(env, segment)?;
         self.check_sequence(env, segment)?;
@@ -180,6 +181,7 @@ impl Conn {
     }
 
     /// RFC 5961 §7: an ACK that lets an honest peer correct itself, rate-limited per connection and per stack.
+    #[cold]
     pub(super) fn challenge_ack(&mut self, env: &mut Env) {
         if oow_allows(env, &mut self.last_oow_ack, Counter::TcpExtTCPACKSkippedChallenge) && ChallengeBudget::take(env)
         {

@@ -149,6 +149,7 @@ impl Tcp {
     }
 
     /// A child's request is over: the listener may have another (Linux: `reqsk_fastopen_remove`).
+    #[cold]
     pub(crate) fn fast_open_release(&mut self, env: &Env, child: u32) {
         let Some(fast_open) = self.conns.get_mut(child as usize).and_then(|c| c.fast_open.as_mut()) else {
             return;
@@ -185,6 +186,7 @@ impl Conn {
 
     /// A segment for a child before its final ACK: what a request of its kind makes of it. False: it is dealt with
     /// (Linux: `tcp_check_req` with `fastopen`).
+    #[cold]
     pub(crate) fn fast_open_check(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<bool, Reject> {
         let Some(request) = self.fast_open.as_deref_mut().and_then(|f| f.request.as_mut()) else {
             return Ok(true);
@@ -218,6 +220,7 @@ impl Conn {
     }
 
     /// The final ACK came, and the sender has seen it (Linux: `tcp_rcv_synrecv_state_fastopen`).
+    #[cold]
     pub(crate) fn fast_open_established(&mut self, env: &mut Env, echo: Option<u32>) {
         self.end_fast_open_request(false);
         let rtt = self.opening.take().and_then(|opening| opening.rtt(env, echo));

@@ -26,6 +26,7 @@ impl Sender {
     }
 
     /// Sets the window to what is in flight and what may be sent for this ACK (RFC 9937 §6).
+    #[cold]
     pub(crate) fn cwnd_reduction(&mut self, delivered: u32, newly_lost: u32, flags: AckFlags) {
         if delivered == 0 || self.cwnd.prior == 0 {
             return;

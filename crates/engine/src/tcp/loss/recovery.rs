@@ -15,6 +15,7 @@ impl Sender {
     }
 
     /// Works out losses and moves the state; says what to send (the window is set afterwards).
+    #[cold]
     pub(crate) fn fastretrans_alert(
         &mut self,
         env: &mut Env,

@@ -67,6 +67,7 @@ impl Sender {
     }
 
     /// Tags the records that an ACK's SACK blocks cover.
+    #[inline(never)]
     pub(crate) fn sacktag(&mut self, env: &mut Env, ack: &AckIn<'_>, prior_una: SeqNum, st: &mut SackState) {
         st.reord = self.nxt;
         if self.board.sacked_out == 0 {

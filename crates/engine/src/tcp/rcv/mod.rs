@@ -393,6 +393,7 @@ impl Receiver {
         self.queue_out_of_order(cx, seg)
     }
 
+    #[cold]
     fn out_of_window(&mut self, reason: DropReason) -> DataOut {
         self.enter_quickack(delack::MAX_QUICKACKS);
         self.schedule_ack();
@@ -465,6 +466,7 @@ impl Receiver {
     }
 
     /// The FIN is next in order: nothing after it counts (Linux: `tcp_fin`).
+    #[inline(never)]
     fn take_fin(&mut self, cx: &mut Cx) {
         self.rcv_nxt += 1;
         self.flags.set(Flags::FIN, true);

@@ -144,6 +144,7 @@ impl Receiver {
     }
 
     /// A block for the next ACK's DSACK (Linux: `tcp_dsack_set`).
+    #[cold]
     pub(super) fn dsack_set(&mut self, cx: &mut Cx, seq: SeqNum, end_seq: SeqNum) {
         if !self.flags.has(Flags::SACK) || cx.sysctl.tcp_dsack == 0 {
             return;
@@ -171,6 +172,7 @@ impl Receiver {
         }
     }
 
+    #[inline(never)]
     fn forget_idle_ofo(&mut self) {
         if self
             .ofo
@@ -182,6 +184,7 @@ impl Receiver {
     }
 
     /// The blocks for a segment that leaves now, at most `room` of them; a DSACK is said once.
+    #[inline(never)]
     pub(crate) fn take_sacks(&mut self, room: usize) -> Sacks {
         let mut sacks = Sacks::default();
         if let Some(ofo) = self.ofo.as_mut().filter(|_| room > 0) {
@@ -210,6 +213,7 @@ impl Receiver {
     }
 
     /// Data beyond RCV.NXT (Linux: `tcp_data_queue_ofo`).
+    #[cold]
     pub(super) fn queue_out_of_order(&mut self, cx: &mut Cx, seg: &DataIn) -> DataOut {
         let drop = |reason| DataOut {
             drop: Some(reason),
@@ -302,6 +306,7 @@ impl Receiver {
 
     /// RCV.NXT has moved: what is now in order becomes readable (Linux: `tcp_ofo_queue`). Gives the bytes, and whether
     /// the FIN was reached.
+    #[cold]
     pub(super) fn drain_ofo(&mut self, cx: &mut Cx) -> (u32, bool) {
         let (mut readable, mut fin) = (0, false);
         let (gap, passed) = (!self.ofo_is_empty(), self.rcv_nxt);

@@ -124,6 +124,7 @@ impl Sender {
     }
 
     /// An ACK below SND.UNA: too old is discarded (RFC 5961 §5), else its SACK blocks still count.
+    #[cold]
     fn on_old_ack(&mut self, env: &mut Env, ack: &AckIn<'_>, st: &mut SackState) -> AckOut {
         let old_window = u64::from(self.max_wnd).min(self.totals.bytes_acked) as u32;
         if ack.ack.before(self.una - old_window) {
@@ -319,6 +320,7 @@ impl Sender {
 
     /// Part of the first record, which is of many segments, was acknowledged: whole segments of it go
     /// (Linux: `tcp_tso_acked`).
+    #[cold]
     fn tso_acked(&mut self) -> u32 {
         let seg = self.queue.at_mut(0);
         let before = seg.packets();
@@ -392,6 +394,7 @@ impl Sender {
     }
 
     /// Sends what recovery decided on (Linux: `tcp_xmit_recovery`).
+    #[inline(never)]
     fn xmit_recovery(&mut self, env: &mut Env, rexmit: Rexmit) {
         match rexmit {
             Rexmit::None => return,

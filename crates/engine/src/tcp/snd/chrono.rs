@@ -26,6 +26,7 @@ pub(super) struct Chrono {
 }
 
 impl Chrono {
+    #[inline(never)]
     fn set(&mut self, now_ms: u32, why: Why) {
         if self.why != Why::Idle {
             self.spent[self.why as usize - 1] += now_ms.wrapping_sub(self.since);

@@ -32,6 +32,7 @@ impl Sender {
     }
 
     /// All that waited for the device has left: sends what was held back meanwhile. True if that gave `poll` something.
+    #[inline(never)]
     pub(crate) fn resume(&mut self, env: &mut Env) -> bool {
         if !core::mem::take(&mut self.flags.throttled) {
             return false;

@@ -59,6 +59,7 @@ impl<T> Lazy<T> {
 impl<T: Blank> Deref for Lazy<T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         match &self.0 {
             Some(value) => value,
@@ -68,7 +69,18 @@ impl<T: Blank> Deref for Lazy<T> {
 }
 
 impl<T: Blank> DerefMut for Lazy<T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        self.0.get_or_insert_with(|| Box::new(T::fresh()))
+        match &mut self.0 {
+            Some(value) => value,
+            blank => Self::allocate(blank),
+        }
+    }
+}
+
+impl<T: Blank> Lazy<T> {
+    #[cold]
+    fn allocate(blank: &mut Option<Box<T>>) -> &mut T {
+        blank.insert(Box::new(T::fresh()))
     }
 }

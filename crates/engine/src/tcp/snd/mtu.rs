@@ -86,7 +86,15 @@ impl Sender {
     }
 
     /// Sends a probe half way up, if there is data and window for it (Linux: `tcp_mtu_probe`).
+    #[inline]
     pub(super) fn mtu_probe(&mut self, env: &mut Env) -> Probe {
+        match self.mtu {
+            None => Probe::No,
+            Some(_) => self.search_mtu(env),
+        }
+    }
+
+    fn search_mtu(&mut self, env: &mut Env) -> Probe {
         let Some(search) = self.mtu.as_mut() else {
             return Probe::No;
         };
@@ -172,6 +180,7 @@ impl Sender {
     }
 
     /// The probe arrived: segments may be as large (Linux: `tcp_mtup_probe_success`). The window stays as many bytes.
+    #[inline(never)]
     pub(super) fn mtu_acked(&mut self, env: &mut Env) {
         let una = self.una;
         let Some(search) = self.mtu.as_mut() else { return };

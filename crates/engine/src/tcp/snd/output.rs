@@ -228,6 +228,7 @@ impl Sender {
 
     /// Waiting for one more ACK would make a better super-packet (Linux: `tcp_tso_should_defer`). What limits it,
     /// if it should wait.
+    #[inline(never)]
     fn should_defer(&self, env: &Env, seg: &Seg, last: bool, max_segs: u32) -> Option<Limit> {
         if self.state >= CaState::Recovery || self.pacing.idle_for(env.now) > Duration::from_millis(1) {
             return None;

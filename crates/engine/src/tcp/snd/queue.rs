@@ -428,6 +428,7 @@ impl SendQueue {
     /// Splits the record at `position` after `len` bytes of payload; both are cut into segments of `mss`
     /// bytes. PSH, FIN and EOR stay with the second (Linux: `tcp_fragment`, `tso_fragment`). The
     /// counters of packets are the caller's matter.
+    #[inline(never)]
     pub(crate) fn split(&mut self, position: usize, len: u32, mss: u32) {
         let first_id = self.id(position);
         let first = self.by_id_mut(first_id);
@@ -452,6 +453,7 @@ impl SendQueue {
 
     /// Moves `n` bytes of payload from the record after `position` to the one there, all of it with its flags.
     /// The counters of packets are the caller's matter (Linux: `tcp_grow_skb`, `tcp_collapse_retrans`).
+    #[inline(never)]
     pub(crate) fn take_from_next(&mut self, position: usize, n: u32) {
         let next = self.at_mut(position + 1);
         if n < next.len {

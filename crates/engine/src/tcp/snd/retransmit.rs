@@ -8,6 +8,7 @@ use estab_proto::Counter;
 
 impl Sender {
     /// Retransmits what is marked lost, as far as the congestion window allows (Linux: `tcp_xmit_retransmit_queue`).
+    #[cold]
     pub(crate) fn xmit_retransmit_queue(&mut self, env: &mut Env) {
         if self.packets_out == 0 {
             return;

@@ -246,6 +246,7 @@ impl Sender {
     }
 
     /// Sizes the buffer to two congestion windows (Linux: `tcp_sndbuf_expand`).
+    #[inline(never)]
     pub(super) fn expand_sndbuf(&mut self, env: &Env) {
         if self.flags.sndbuf_locked {
             return;
