@@ -288,7 +288,7 @@ impl Stack {
         let child = listener.accept.pop_front().ok_or(SockError::EAGAIN)?;
         let new = self.socks.insert(family, Body::Conn(child))?;
         let conn = &mut self.tcp.conns[child as usize];
-        conn.parent = None;
+        conn.in_accept_queue = false;
         conn.sock = Some(new);
         let remote = shown(conn.tuple.remote(), family);
         self.env.events.ready(new);

@@ -123,8 +123,8 @@ pub(crate) struct Conn {
     /// The handle; before accept and after close none (then `closed` may hold the old one).
     pub(crate) sock: Option<SocketId>,
     pub(crate) closed: Option<SocketId>,
-    /// The listener in whose accept queue it stands.
-    pub(crate) parent: Option<u32>,
+    /// It stands in its listener's accept queue.
+    pub(crate) in_accept_queue: bool,
     /// The interface it is tied to: a transparent open's.
     pub(crate) iface: Option<IfaceId>,
     /// Its hold on its port: see [`PackedBinding`].
@@ -477,7 +477,7 @@ impl Conn {
             connecting: false,
             sock: None,
             closed: None,
-            parent: None,
+            in_accept_queue: false,
             iface: new.iface,
             binding: PackedBinding::pack(new.binding.as_ref()),
             opts: new.opts,

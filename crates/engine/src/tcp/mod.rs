@@ -357,7 +357,7 @@ impl Tcp {
         let Some(conn) = self.conns.get_mut(index as usize) else {
             return;
         };
-        if conn.state == State::Closed && conn.sock.is_none() && conn.parent.is_none() {
+        if conn.state == State::Closed && conn.sock.is_none() && !conn.in_accept_queue {
             self.free(env, index);
             return;
         }

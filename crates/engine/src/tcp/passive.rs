@@ -295,7 +295,7 @@ impl Tcp {
     /// A new connection joins the accept queue and takes the segment that made it (Linux: `inet_csk_reqsk_queue_add`,
     /// `tcp_child_process`).
     fn enqueue(&mut self, env: &mut Env, listener: u32, child: u32, segment: &Segment<'_>) -> Result<(), Reject> {
-        self.conns[child as usize].parent = Some(listener);
+        self.conns[child as usize].in_accept_queue = true;
         let listener = &mut self.listeners[listener as usize];
         listener.accept.push_back(child);
         env.events.ready(listener.sock);

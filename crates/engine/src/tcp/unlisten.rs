@@ -72,7 +72,6 @@ impl Tcp {
         };
         let heir = &mut self.listeners[index as usize];
         let conn = &mut self.conns[child as usize];
-        conn.parent = Some(index);
         conn.fast_open_inherited(index, heir);
         heir.accept.push_back(child);
         env.events.ready(heir.sock);
@@ -85,7 +84,7 @@ impl Tcp {
         let Some(conn) = self.conns.get_mut(child as usize) else {
             return;
         };
-        conn.parent = None;
+        conn.in_accept_queue = false;
         if conn.state != State::Closed {
             conn.abort(env, Trigger::Abort);
         } else if conn.fate == Fate::Stay {

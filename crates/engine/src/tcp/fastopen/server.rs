@@ -141,7 +141,7 @@ impl Tcp {
             listener: Some((listener_index, listener.sock)),
             ..FastOpen::default()
         }));
-        conn.parent = Some(listener_index);
+        conn.in_accept_queue = true;
         listener.fast_open.len += 1;
         listener.accept.push_back(child);
         env.events.ready(listener.sock);
@@ -166,7 +166,7 @@ impl Tcp {
 impl Conn {
     /// The request is over, by the final ACK, a close or an RST.
     pub(crate) fn end_fast_open_request(&mut self, reset: bool) {
-        let accepted = self.parent.is_none();
+        let accepted = !self.in_accept_queue;
         if let Some(fast_open) = self.fast_open.as_deref_mut()
             && fast_open.request.take().is_some()
         {
