@@ -103,7 +103,17 @@ pub(crate) fn bytes(state: State, info: &TcpInfo) -> [u8; SIZE] {
     out.put(info.total_rto.to_ne_bytes());
     out.put(info.total_rto_recoveries.to_ne_bytes());
     out.put(info.total_rto_time.to_ne_bytes());
-    // What follows are the counters of accurate ECN, which is not spoken here.
+    for word in [
+        info.received_ce,
+        info.delivered_e1_bytes,
+        info.delivered_e0_bytes,
+        info.delivered_ce_bytes,
+        info.received_e1_bytes,
+        info.received_e0_bytes,
+        info.received_ce_bytes,
+    ] {
+        out.put(word.to_ne_bytes());
+    }
     out.bytes
 }
 
@@ -141,6 +151,8 @@ mod tests {
             rcv_wscale: 9,
             rehash: 11,
             total_rto_time: 12,
+            received_ce: 13,
+            received_ce_bytes: 14,
             ..Default::default()
         };
         let bytes = bytes(State::Established, &info);
@@ -153,5 +165,6 @@ mod tests {
             (5, 6, 7, 8, 9, 10)
         );
         assert_eq!((word(236), word(244)), (11, 12));
+        assert_eq!((word(248), word(272)), (13, 14));
     }
 }

@@ -205,6 +205,13 @@ pub struct TcpInfo {
     pub total_rto: u16,
     pub total_rto_recoveries: u16,
     pub total_rto_time: u32,
+    pub received_ce: u32,
+    pub delivered_e1_bytes: u32,
+    pub delivered_e0_bytes: u32,
+    pub delivered_ce_bytes: u32,
+    pub received_e1_bytes: u32,
+    pub received_e0_bytes: u32,
+    pub received_ce_bytes: u32,
     /// The congestion control (Linux gives it by another option, TCP_CONGESTION).
     pub cc: CcName,
     /// What BBR knows of its path, where BBR controls (Linux gives it by TCP_CC_INFO, INET_DIAG_BBRINFO).

@@ -27,6 +27,18 @@ impl TcpFlags {
     pub const CWR: TcpFlags = TcpFlags(0x080);
     /// Accurate ECN (formerly the nonce sum).
     pub const AE: TcpFlags = TcpFlags(0x100);
+    /// AE, CWR and ECE: with Accurate ECN one field of three bits (RFC 9768 §3.2.2).
+    pub const ACE: TcpFlags = TcpFlags(0x1c0);
+
+    /// The ACE field as a number, 0 to 7.
+    pub const fn ace(self) -> u8 {
+        (self.0 >> 6 & 7) as u8
+    }
+
+    /// The low three bits of `ace` in their place.
+    pub const fn from_ace(ace: u8) -> TcpFlags {
+        TcpFlags((ace as u16 & 7) << 6)
+    }
 
     /// All bits of `other` are set in `self`.
     pub const fn contains(self, other: TcpFlags) -> bool {

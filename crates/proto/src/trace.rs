@@ -107,6 +107,13 @@ pub enum OptionTrace {
     FastOpen([u8; 16], u8),
     /// MD5 signature.
     Md5,
+    /// Accurate ECN: its counters in their order, kind 174's (ECT(1), CE, ECT(0)) if `ect1_first`, else 172's.
+    AccEcn {
+        /// ECT(1) comes first.
+        ect1_first: bool,
+        /// As they stand in the option, 24 bits each.
+        counters: [Option<u32>; 3],
+    },
     /// Any other kind.
     Unknown(u8),
 }
@@ -181,6 +188,18 @@ impl fmt::Display for OptionTrace {
                 cookie.iter().take(*len as usize).try_for_each(|b| write!(f, "{b:02x}"))
             }
             OptionTrace::Md5 => f.write_str("md5"),
+            OptionTrace::AccEcn { ect1_first, counters } => {
+                let names = if *ect1_first {
+                    ["e1b", "ceb", "e0b"]
+                } else {
+                    ["e0b", "ceb", "e1b"]
+                };
+                f.write_str("ECN")?;
+                let known = names.iter().zip(counters);
+                known
+                    .filter_map(|(name, counter)| Some((name, (*counter)?)))
+                    .try_for_each(|(name, counter)| write!(f, " {name} {counter}"))
+            }
             OptionTrace::Unknown(kind) => write!(f, "unknown {kind}"),
         }
     }

@@ -1,5 +1,5 @@
 //! TCP options: what is read from a list, and how one is written.
-use estab_wire::tcp::{FastOpen, OptionIter, OptionWriter, Options, RawOption, SackBlocks, Timestamps, kind};
+use estab_wire::tcp::{AccEcn, FastOpen, OptionIter, OptionWriter, Options, RawOption, SackBlocks, Timestamps, kind};
 use proptest::prelude::*;
 
 fn syn(bytes: &[u8]) -> Options {
@@ -274,5 +274,79 @@ proptest! {
         let len = |option: RawOption<'_>| option.data.len() + if option.kind == kind::NOP { 1 } else { 2 };
         let read: usize = iter.by_ref().map(len).sum();
         prop_assert_eq!(read + iter.rest().len(), bytes.len());
+    }
+}
+
+/// The layouts of Linux's tcp_options_write: bytes over a multiple of four take the place of another option's padding.
+#[test]
+fn accurate_ecn_stands_behind_the_timestamps_and_uses_up_padding() {
+    let ts = Some(Timestamps { val: 1, ecr: 2 });
+    let counters = [0x01_0203, 0x04_0506, 0x07_0809];
+    let with = |fields: usize, options: Options| Options {
+        accecn: Some(AccEcn::new(true, &counters[..fields])),
+        ..options
+    };
+    let written = |options: Options| {
+        let mut buf = [0xee; 40];
+        let len = options.write(&mut buf).unwrap();
+        assert_eq!(len, options.encoded_len(), "{options:?}");
+        assert_eq!(Options::parse(&buf[..len], options.mss.is_some()), options);
+        buf[..len].to_vec()
+    };
+    let bare = Options::default();
+    assert_eq!(written(with(3, bare)), [174, 11, 1, 2, 3, 4, 5, 6, 7, 8, 9, 1]);
+    assert_eq!(written(with(2, bare)), [174, 8, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(written(with(1, bare)), [174, 5, 1, 2, 3, 1, 1, 1]);
+    assert_eq!(written(with(0, bare)), [174, 2, 1, 1]);
+    let sack = Options {
+        sack: [(1, 2)].into_iter().collect(),
+        ..bare
+    };
+    let blocks = [5, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+    assert_eq!(written(with(3, sack))[10..14], [9, 1, 1, 1]);
+    assert_eq!(written(with(1, sack)), [&[174, 5, 1, 2, 3, 1][..], &blocks].concat());
+    assert_eq!(written(with(0, sack)), [&[174, 2][..], &blocks].concat());
+    let syn = Options {
+        mss: Some(1460),
+        window_scale: Some(8),
+        sack_permitted: true,
+        ..bare
+    };
+    assert_eq!(
+        written(with(3, syn)),
+        [
+            2, 4, 5, 0xb4, 174, 11, 1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 1, 1, 4, 2, 1, 3, 3, 8
+        ]
+    );
+    assert_eq!(
+        written(with(0, syn)),
+        [2, 4, 5, 0xb4, 174, 2, 4, 2, 1, 3, 3, 8],
+        "in SACK permitted's padding"
+    );
+    let stamped = Options { timestamps: ts, ..syn };
+    assert_eq!(
+        written(with(1, stamped))[16..],
+        [174, 5, 1, 2, 3, 3, 3, 8],
+        "in the scale's"
+    );
+    assert_eq!(
+        written(with(0, stamped))[16..],
+        [1, 3, 3, 8, 174, 2, 1, 1],
+        "two bytes are too many for it"
+    );
+}
+
+#[test]
+fn accurate_ecn_is_read_in_either_order_and_length() {
+    for (bytes, ect1_first, counters) in [
+        (&[172u8, 2][..], false, &[][..]),
+        (&[174, 5, 1, 2, 3], true, &[0x01_0203]),
+        (&[172, 8, 1, 2, 3, 255, 255, 255], false, &[0x01_0203, 0xff_ffff]),
+        (&[174, 11, 0, 0, 1, 0, 0, 2, 0, 0, 3], true, &[1, 2, 3]),
+        (&[174, 4, 9, 9], true, &[]),
+        (&[172, 14, 0, 0, 1, 0, 0, 2, 0, 0, 3, 0, 0, 4], false, &[1, 2, 3]),
+    ] {
+        let read = Options::parse(bytes, false).accecn.expect("an option");
+        assert_eq!((read.ect1_first, read.counters()), (ect1_first, counters), "{bytes:?}");
     }
 }

@@ -322,5 +322,16 @@ fn tcp_info(value: &[u8]) -> TcpInfo {
     }
     (info.total_rto, info.total_rto_recoveries) = (f.u16(), f.u16());
     info.total_rto_time = f.u32();
+    for field in [
+        &mut info.received_ce,
+        &mut info.delivered_e1_bytes,
+        &mut info.delivered_e0_bytes,
+        &mut info.delivered_ce_bytes,
+        &mut info.received_e1_bytes,
+        &mut info.received_e0_bytes,
+        &mut info.received_ce_bytes,
+    ] {
+        *field = f.u32();
+    }
     info
 }

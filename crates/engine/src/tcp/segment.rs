@@ -116,6 +116,12 @@ impl<'a> Segment<'a> {
         self.seq + u32::from(self.syn())
     }
 
+    /// Segments that it was merged from; 1: it was not.
+    pub(crate) fn segments(&self) -> u32 {
+        let size = self.gso_size.map_or(usize::MAX, |size| usize::from(size).max(1));
+        self.payload.len().div_ceil(size).max(1) as u32
+    }
+
     /// The options as they came.
     pub(crate) fn raw_options(&self) -> &'a [u8] {
         &self.header[wire::HEADER_LEN..]
@@ -163,6 +169,16 @@ pub(crate) fn trace_options(bytes: &[u8]) -> OptionsTrace {
                 OptionTrace::FastOpen(bytes, cookie.len() as u8)
             }
             (kind::MD5, _) => OptionTrace::Md5,
+            (kind::ACCECN0 | kind::ACCECN1, data) => {
+                let mut counters = [None; 3];
+                for (slot, counter) in counters.iter_mut().zip(data.chunks_exact(3)) {
+                    *slot = Some(number(counter));
+                }
+                OptionTrace::AccEcn {
+                    ect1_first: option.kind == kind::ACCECN1,
+                    counters,
+                }
+            }
             (other, _) => OptionTrace::Unknown(other),
         });
     }

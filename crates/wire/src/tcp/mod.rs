@@ -9,7 +9,7 @@ use crate::checksum::Sum;
 use crate::ip::protocol;
 
 mod options;
-pub use options::{FastOpen, OptionIter, OptionWriter, Options, RawOption, SackBlocks, Timestamps, kind};
+pub use options::{AccEcn, FastOpen, OptionIter, OptionWriter, Options, RawOption, SackBlocks, Timestamps, kind};
 
 /// Bytes of a header without options.
 pub const HEADER_LEN: usize = 20;

@@ -24,6 +24,10 @@ pub mod kind {
     pub const AO: u8 = 29;
     /// Fast Open cookie (RFC 7413).
     pub const FAST_OPEN: u8 = 34;
+    /// Accurate ECN, the counters of ECT(0), CE and ECT(1) (RFC 9768 §3.2.3).
+    pub const ACCECN0: u8 = 172;
+    /// Accurate ECN, the counters of ECT(1), CE and ECT(0).
+    pub const ACCECN1: u8 = 174;
     /// Shared by experiments (RFC 6994).
     pub const EXPERIMENT: u8 = 254;
     /// The experiment that was Fast Open.
@@ -134,6 +138,63 @@ impl FastOpen {
     }
 }
 
+/// The Accurate ECN option: up to three counters of 24 bits, in one of two orders (RFC 9768 §3.2.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccEcn {
+    counters: [u32; AccEcn::MAX],
+    len: u8,
+    /// Kind 174, whose order is ECT(1), CE, ECT(0); else kind 172: ECT(0), CE, ECT(1).
+    pub ect1_first: bool,
+}
+
+impl AccEcn {
+    /// Counters that an option holds at most.
+    pub const MAX: usize = 3;
+
+    /// An option of the first three `counters`, of which the low 24 bits count, in the option's order.
+    pub fn new(ect1_first: bool, counters: &[u32]) -> AccEcn {
+        let mut option = AccEcn {
+            ect1_first,
+            ..AccEcn::default()
+        };
+        for (mine, counter) in option.counters.iter_mut().zip(counters) {
+            *mine = counter & 0xff_ffff;
+            option.len += 1;
+        }
+        option
+    }
+
+    /// What stands behind kind and length; what a length of 2, 5, 8 or 11 does not account for is passed over, as Linux does.
+    fn read(ect1_first: bool, data: &[u8]) -> AccEcn {
+        let mut option = AccEcn::new(ect1_first, &[]);
+        for (counter, &[a, b, c]) in option.counters.iter_mut().zip(data.as_chunks::<3>().0) {
+            *counter = u32::from_be_bytes([0, a, b, c]);
+            option.len += 1;
+        }
+        option
+    }
+
+    /// The counters, in the option's order.
+    pub fn counters(&self) -> &[u32] {
+        &self.counters[..usize::from(self.len)]
+    }
+
+    /// The option's own bytes, of which there are [`len`](Self::encoded_len).
+    fn bytes(&self) -> [u8; 11] {
+        let mut bytes = [0; 11];
+        let kind = if self.ect1_first { kind::ACCECN1 } else { kind::ACCECN0 };
+        bytes[..2].copy_from_slice(&[kind, self.encoded_len() as u8]);
+        for (to, counter) in bytes[2..].chunks_exact_mut(3).zip(self.counters()) {
+            to.copy_from_slice(&counter.to_be_bytes()[1..]);
+        }
+        bytes
+    }
+
+    fn encoded_len(&self) -> usize {
+        2 + 3 * usize::from(self.len)
+    }
+}
+
 /// The options that mean something to a TCP, read from a segment or to be written to one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -151,6 +212,8 @@ pub struct Options {
     pub fast_open: Option<FastOpen>,
     /// MD5 signature.
     pub md5: Option<[u8; 16]>,
+    /// Accurate ECN.
+    pub accecn: Option<AccEcn>,
     /// The signature stands behind the timestamps, as in what Linux's tcp_v4_send_ack writes, not before everything.
     pub md5_last: bool,
 }
@@ -197,6 +260,9 @@ impl Options {
                     }
                 }
                 (kind::MD5, data) => options.md5 = data.try_into().ok().or(options.md5),
+                (kind::ACCECN0 | kind::ACCECN1, data) => {
+                    options.accecn = Some(AccEcn::read(kind == kind::ACCECN1, data));
+                }
                 (kind::FAST_OPEN, cookie) if syn => {
                     options.fast_open = FastOpen::with_cookie(cookie, false).or(options.fast_open);
                 }
@@ -234,7 +300,24 @@ impl Options {
         if let Some(fast_open) = &self.fast_open {
             len += fast_open.encoded_len().next_multiple_of(4);
         }
+        if let Some(accecn) = &self.accecn {
+            // What is left over a multiple of four takes the place of another option's padding, if that is as long.
+            let (own, left) = (accecn.encoded_len(), accecn.encoded_len() % 4);
+            len += match left <= self.padding() {
+                true => own - left,
+                false => own.next_multiple_of(4),
+            };
+        }
         len
+    }
+
+    /// NOPs before the option behind which Accurate ECN's last bytes may stand.
+    fn padding(&self) -> usize {
+        if self.sack_permitted && self.timestamps.is_none() || !self.sack.is_empty() {
+            2
+        } else {
+            usize::from(self.window_scale.is_some())
+        }
     }
 
     /// Writes the options in the order and with the padding of Linux's tcp_options_write; returns their length, or
@@ -250,6 +333,7 @@ impl Options {
             sack: SackBlocks { len: 0, .. },
             fast_open: None,
             md5: None,
+            accecn: None,
             ..
         } = *self
         else {
@@ -269,22 +353,44 @@ impl Options {
         if let Some(mss) = self.mss {
             w.mss(mss);
         }
+        let mut sack_permitted = self.sack_permitted;
         if let Some(Timestamps { val, ecr }) = self.timestamps {
-            if self.sack_permitted {
+            if core::mem::take(&mut sack_permitted) {
                 w.sack_permitted();
             } else {
                 w.nops(2);
             }
             w.timestamps(val, ecr);
-        } else if self.sack_permitted {
-            w.nops(2).sack_permitted();
+        }
+        // Accurate ECN's bytes over a multiple of four, one or two, stand where the next option would have padding.
+        let (mut bytes, mut over) = ([0; 11], 0..0);
+        if let Some(accecn) = &self.accecn {
+            let len = accecn.encoded_len();
+            bytes = accecn.bytes();
+            over = if len % 4 == 3 { len..len } else { len - len % 4..len };
+            w.bytes(&bytes[..over.start]).pad();
+        }
+        let mut padding = |w: &mut OptionWriter<'_>, room: usize| {
+            let over = if over.len() <= room {
+                core::mem::take(&mut over)
+            } else {
+                0..0
+            };
+            w.bytes(&bytes[over.clone()]).nops(room - over.len());
+        };
+        if sack_permitted {
+            padding(&mut w, 2);
+            w.sack_permitted();
         }
         if let Some(shift) = self.window_scale {
-            w.nops(1).window_scale(shift);
+            padding(&mut w, 1);
+            w.window_scale(shift);
         }
         if !self.sack.is_empty() {
-            w.nops(2).sack(&self.sack);
+            padding(&mut w, 2);
+            w.sack(&self.sack);
         }
+        w.bytes(&bytes[over]).pad();
         if let Some(fast_open) = &self.fast_open {
             w.fast_open(fast_open).pad();
         }
