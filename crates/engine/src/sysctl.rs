@@ -113,7 +113,9 @@ sysctls! {
     "net.ipv4.tcp_window_scaling" tcp_window_scaling: u32 = 1, "Window scaling (RFC 7323).";
     "net.ipv4.tcp_sack" tcp_sack: u32 = 1, "Selective acknowledgments (RFC 2018).";
     "net.ipv4.tcp_dsack" tcp_dsack: u32 = 1, "Duplicate SACK (RFC 2883).";
-    "net.ipv4.tcp_ecn" tcp_ecn: u32 = 2, "ECN: 0 off, 1 asked for and granted, 2 granted only.";
+    "net.ipv4.tcp_ecn" tcp_ecn: u32 = 2, "ECN: 0 off, 1 asked for and granted, 2 granted only; 3 to 5 grant Accurate ECN too, and ask for it, for ECN, for neither.";
+    "net.ipv4.tcp_ecn_option" tcp_ecn_option: u32 = 2, "The Accurate ECN option: 0 never, 1 when it has news and as a beacon, 2 always, 3 even where the path seems to drop it.";
+    "net.ipv4.tcp_ecn_option_beacon" tcp_ecn_option_beacon: u32 = 3, "How often per round trip the Accurate ECN option is sent at least.";
     "net.ipv4.tcp_ecn_fallback" tcp_ecn_fallback: u32 = 1, "An ECN SYN that gets no answer is repeated without.";
     "net.ipv4.tcp_reflect_tos" tcp_reflect_tos: u32 = 0, "A passive open takes the SYN's TOS.";
     "net.ipv4.tcp_min_snd_mss" tcp_min_snd_mss: u32 = 48, "The least MSS used for sending, whatever the peer offers.";

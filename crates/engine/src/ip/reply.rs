@@ -30,6 +30,7 @@ pub(crate) struct ReplyOptions {
     pub(crate) sack: Option<(SeqNum, SeqNum)>,
     /// Where a signature stands: see [`tcp::Options::md5_last`].
     pub(crate) md5_last: bool,
+    pub(crate) accecn: Option<tcp::AccEcn>,
 }
 
 impl ReplyOptions {
@@ -43,6 +44,7 @@ impl ReplyOptions {
             fast_open: self.fast_open,
             sack: self.sack.iter().map(|(left, right)| (left.0, right.0)).collect(),
             md5_last: self.md5_last,
+            accecn: self.accecn,
             ..tcp::Options::default()
         }
     }

@@ -5,6 +5,7 @@ use crate::Instant;
 use crate::env::Env;
 use crate::rows::Place;
 use crate::stack::Stack;
+use crate::tcp::accecn::EcnMode;
 use crate::tcp::conn::Conn;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use estab_proto::{SockDiag, State, TcpInfo, TimerInfo, TimerKind};
@@ -28,8 +29,11 @@ impl Conn {
         info.options = if self.ts.ok { OPT_TIMESTAMPS } else { 0 }
             | if self.sack_ok { OPT_SACK } else { 0 }
             | if scaled { OPT_WSCALE } else { 0 }
-            | if self.ecn_ok { OPT_ECN } else { 0 };
+            | if self.ecn != EcnMode::Off { OPT_ECN } else { 0 };
         self.fast_open_info(&mut info);
+        if let Some(accecn) = &self.accecn {
+            accecn.info(&mut info);
+        }
         info.snd_wscale = self.snd_scale.bits();
         info.rcv_wscale = self.rcv_scale.bits();
         info.pmtu = self.pmtu;

@@ -20,7 +20,7 @@ impl Stack {
         Arc::make_mut(opts).keys.set(peer, secret, most)?;
         self.tcp.signing = true;
         if let Body::Conn(index) = slot.body {
-            self.tcp.conns[index as usize].make_room_for_options();
+            self.tcp.conns[index as usize].make_room_for_options(&self.env);
             self.tcp.settle(&mut self.env, index);
         }
         Ok(())

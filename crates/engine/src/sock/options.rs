@@ -338,7 +338,7 @@ impl Conn {
 
     /// What was set before the handshake made sender and receiver.
     pub(crate) fn apply_options(&mut self, env: &mut Env) {
-        self.make_room_for_options();
+        self.make_room_for_options(env);
         if self.opts.nodelay {
             self.snd.set_nodelay(env, true);
         }

@@ -2,6 +2,7 @@
 //! (RFC 9293 §3.10.7.4) as a pipeline of steps, each of which may discard the segment for a named reason
 //! (Linux: `tcp_rcv_established`, `tcp_rcv_state_process`).
 
+use super::accecn::{AccEcn, EcnMode, Feedback};
 use super::close::Fate;
 use super::connect::Opening;
 use super::demux::Tuple;
@@ -98,8 +99,8 @@ pub(crate) struct Conn {
     pub(crate) fate: Fate,
     /// SACK was negotiated.
     pub(crate) sack_ok: bool,
-    /// ECN was negotiated.
-    pub(crate) ecn_ok: bool,
+    /// The ECN that was negotiated.
+    pub(crate) ecn: EcnMode,
     /// It counts against `tcp_max_orphans`.
     pub(crate) counted_orphan: bool,
     /// The shifts of the peer's window field and of ours.
@@ -116,6 +117,8 @@ pub(crate) struct Conn {
     pub(crate) ts: TsState,
     /// The handshake's state, while our SYN is not acknowledged.
     pub(crate) opening: Option<Box<Opening>>,
+    /// Accurate ECN's state, where that was negotiated.
+    pub(crate) accecn: Option<Box<AccEcn>>,
     /// Fast Open's state, where it plays a part.
     pub(crate) fast_open: Option<Box<FastOpen>>,
     /// connect(2) has not said yet that it succeeded (Linux: SS_CONNECTING).
@@ -184,9 +187,9 @@ impl Conn {
         self.rcv.rmem().0.saturating_add(self.snd.charged())
     }
 
-    /// Tells the sender how much a signature and the receiver's SACK blocks take from each segment.
-    pub(crate) fn make_room_for_options(&mut self) {
-        self.snd.set_extra_options(self.extra_options() as u8);
+    /// Tells the sender how much a signature, the receiver's SACK blocks and Accurate ECN take from each segment.
+    pub(crate) fn make_room_for_options(&mut self, env: &Env) {
+        self.snd.set_extra_options(self.extra_options(env) as u8);
     }
 
     /// "Segment arrives".
@@ -229,11 +232,12 @@ impl Conn {
         }
         self.last_rcv = env.now;
         self.keepalive.on_segment();
+        self.count_ecn(segment);
         if predicted && self.acknowledges_nothing(segment) {
             self.snd.update_wl(segment.seq);
             self.keep_timestamp(env, segment);
             let text = self.take_text(env, segment);
-            self.make_room_for_options();
+            self.make_room_for_options(env);
             return text.drop.map_or(Ok(()), |reason| Err(reason.into()));
         }
         self.ack_arrives(env, segment)?;
@@ -245,7 +249,7 @@ impl Conn {
         let text = self.data_arrives(env, segment);
         self.leave_fin_wait1(env);
         if self.fate == Fate::Stay {
-            self.make_room_for_options();
+            self.make_room_for_options(env);
             self.snd.push(env);
         }
         text
@@ -254,14 +258,14 @@ impl Conn {
     /// The SYN that made this connection, again, before its handshake is done.
     fn is_repeated_syn(&self, segment: &Segment<'_>) -> bool {
         self.state == State::SynRcvd
-            && segment.flags.without(TcpFlags::ECE | TcpFlags::CWR) == TcpFlags::SYN
+            && segment.flags.without(TcpFlags::ACE) == TcpFlags::SYN
             && segment.seq + 1 == self.rcv.rcv_nxt()
     }
 
     /// Header prediction (RFC 1144's idea): the next segment in order, with nothing unusual about it: it needs no validation.
     fn is_predicted(&self, env: &Env, segment: &Segment<'_>) -> bool {
         self.state == State::Established
-            && segment.flags.without(TcpFlags::PSH) == TcpFlags::ACK
+            && segment.flags.without(TcpFlags::PSH) == self.usual_flags()
             && segment.seq == self.rcv.rcv_nxt()
             && segment.ack.between(self.snd.una(), self.snd.nxt())
             && segment.payload.len() as u32 <= self.rcv.receive_window()
@@ -278,7 +282,14 @@ impl Conn {
             && segment.ack == self.snd.una()
             && segment.window.bytes(self.peer_scale()) == self.snd.window()
             && segment.options.sack.is_empty()
+            && segment.options.accecn.is_none()
             && !self.rcv.awaits_urgent()
+    }
+
+    /// [`keep_timestamp`](Self::keep_timestamp) will move TS.Recent forward (Linux: FLAG_TS_PROGRESS).
+    fn brings_timestamp(&self, segment: &Segment<'_>) -> bool {
+        let ts = segment.options.timestamps.filter(|_| self.ts.ok);
+        ts.is_some_and(|ts| SeqNum(ts.val).after(SeqNum(self.ts.recent))) && !segment.seq.after(self.rcv.rcv_wup())
     }
 
     /// TS.Recent follows the segments that are acceptable and in order (RFC 7323 §4.3; Linux: `tcp_replace_ts_recent`).
@@ -294,6 +305,8 @@ impl Conn {
     /// Step five: the ACK field (Linux: `tcp_ack` and the switch behind it).
     fn ack_arrives(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
         let child = self.is_fast_open_child();
+        // In the handshake the ACE field is no count yet.
+        let counts = self.state != State::SynRcvd && !segment.syn();
         if child {
             // The sender is at work already.
         } else if self.state == State::SynRcvd {
@@ -303,6 +316,7 @@ impl Conn {
             self.end_opening(env);
         }
         let ts = segment.options.timestamps.filter(|_| self.ts.ok);
+        let newer = self.accecn.is_some() && self.brings_timestamp(segment);
         let out = self.snd.on_ack(
             env,
             &AckIn {
@@ -313,9 +327,15 @@ impl Conn {
                 ts_ecr: ts
                     .filter(|ts| ts.ecr != 0)
                     .map(|ts| ts.ecr.wrapping_sub(self.ts.offset)),
-                ece: self.ecn_ok && segment.has(TcpFlags::ECE) && !segment.syn(),
+                ece: self.ecn == EcnMode::Classic && segment.has(TcpFlags::ECE) && !segment.syn(),
                 has_data: segment.len() > 0,
             },
+            self.accecn.as_deref_mut().filter(|_| counts).map(|state| Feedback {
+                state,
+                ace: segment.flags.ace(),
+                option: segment.options.accecn,
+                newer,
+            }),
         );
         if child && self.state == State::SynRcvd && (out.drop.is_some() || out.old_ack) {
             return Err(Reject::reset(out.drop.unwrap_or(DropReason::TcpOldAck)));
@@ -332,6 +352,7 @@ impl Conn {
                 .filter(|ts| ts.ecr != 0)
                 .map(|ts| ts.ecr.wrapping_sub(self.ts.offset));
             self.fast_open_established(env, echo);
+            self.third_ack(env, segment);
         }
         if out.progress {
             self.soft_error = None;
@@ -345,6 +366,7 @@ impl Conn {
     /// Step seven and eight: text and FIN (Linux: `tcp_data_queue`, `tcp_fin`).
     fn data_arrives(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
         let end = segment.end();
+        self.data_came_again(segment);
         match self.state {
             State::CloseWait | State::Closing | State::LastAck if !segment.seq.before(self.rcv.rcv_nxt()) => {
                 // Nothing can come after a FIN; a bare ACK needs no more.
@@ -442,7 +464,14 @@ impl Conn {
         let opening = new.opening;
         let sndbuf = (new.opts.sndbuf > 0).then_some(new.opts.sndbuf);
         let snd = Sender::new(env, opening.iss, sndbuf, new.opts.cc);
-        let rcv = new_receiver(env, new.irs, &opening, &new.opts, snd.mss(), opening.ecn);
+        let rcv = new_receiver(
+            env,
+            new.irs,
+            &opening,
+            &new.opts,
+            snd.mss(),
+            opening.ecn == EcnMode::Classic,
+        );
         let now = env.now;
         let opening = env.openings.fill(opening);
         env.conns.fill(Conn {
@@ -459,7 +488,7 @@ impl Conn {
             soft_error: None,
             fate: Fate::Stay,
             sack_ok: false,
-            ecn_ok: false,
+            ecn: EcnMode::Off,
             counted_orphan: false,
             snd_scale: WindowScale::default(),
             rcv_scale: WindowScale::default(),
@@ -473,6 +502,7 @@ impl Conn {
                 ..TsState::default()
             },
             opening: Some(opening),
+            accecn: None,
             fast_open: None,
             connecting: false,
             sock: None,

@@ -1,6 +1,7 @@
 //! Active opens: SYN_SENT, its retries, simultaneous opens, and the handshake's half of SYN_RCVD
 //! (RFC 9293 §3.10.7.3; Linux: `tcp_v4_connect`, `tcp_rcv_synsent_state_process`, `tcp_retransmit_timer`).
 
+use super::accecn::{self, AccEcn, EcnMode, SynEcn};
 use super::conn::{Conn, NewConn, Reject, new_receiver};
 use super::demux::{Object, Tuple};
 use super::passive::{own_mss, rcvbuf};
@@ -13,6 +14,7 @@ use crate::env::Env;
 use crate::sock::SockOpts;
 use crate::sock::bind::{BindAddr, BindClass, Binding};
 use crate::{Family, Instant, SockError};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -31,7 +33,10 @@ pub(crate) struct Opening {
     pub(crate) ts: bool,
     /// What our SYN offered, if a SYN of the peer's has crossed it: the SYN-ACK offers it again, whatever the peer's does.
     pub(crate) offered: Option<Offer>,
-    pub(crate) ecn: bool,
+    /// What our SYN asks for or our SYN-ACK grants.
+    pub(crate) ecn: EcnMode,
+    /// The ECN field of the SYN that our SYN-ACK answers.
+    pub(crate) syn_ecn: u8,
     /// The window our SYN shows.
     pub(crate) window: InitialWindow,
     /// Segments to begin with, as the route has it; 0: as usual (Linux: RTAX_INITCWND).
@@ -78,20 +83,24 @@ impl Opening {
             .min(max)
     }
 
-    /// The SYN's control bits.
-    pub(crate) fn flags(&self, state: State) -> TcpFlags {
-        match (state == State::SynSent, self.ecn) {
-            (true, true) => TcpFlags::SYN | TcpFlags::ECE | TcpFlags::CWR,
-            (true, false) => TcpFlags::SYN,
-            (false, true) => TcpFlags::SYN | TcpFlags::ACK | TcpFlags::ECE,
-            (false, false) => TcpFlags::SYN | TcpFlags::ACK,
+    /// The SYN's control bits. Accurate ECN is asked for, and granted, twice: then perhaps it is what the path dislikes
+    /// (RFC 9768 §3.1.4; a SYN of RFC 3168 asks once, see [`syn_timeout`](Conn::syn_timeout)).
+    pub(crate) fn flags(&self, env: &Env, state: State) -> TcpFlags {
+        let fallback = self.passive || env.sysctl.tcp_ecn_fallback != 0;
+        let ecn = match self.ecn {
+            EcnMode::Accurate if self.retries > 1 && fallback => EcnMode::Off,
+            ecn => ecn,
+        };
+        match state {
+            State::SynSent => TcpFlags::SYN | ecn.syn_flags(),
+            _ => TcpFlags::SYN | TcpFlags::ACK | ecn.synack_flags(self.syn_ecn),
         }
     }
 
     /// The SYN's options.
-    pub(crate) fn options(&self, env: &Env, offset: u32, recent: u32) -> Options {
+    pub(crate) fn options(&self, env: &Env, state: State, offset: u32, recent: u32) -> Options {
         let Offer { scale, sack, ts } = self.offered.unwrap_or(self.offer());
-        Options {
+        let mut options = Options {
             mss: Some(self.mss),
             window_scale: scale.map(WindowScale::bits),
             sack_permitted: sack,
@@ -101,7 +110,16 @@ impl Opening {
             }),
             fast_open: self.fast_open,
             ..Options::default()
+        };
+        let again = if self.passive {
+            self.retries > 0
+        } else {
+            self.retries > 1
+        };
+        if state != State::SynSent && self.ecn == EcnMode::Accurate && !again && env.sysctl.tcp_ecn_option > 0 {
+            accecn::add_first_option(&mut options);
         }
+        options
     }
 
     fn offer(&self) -> Offer {
@@ -211,8 +229,8 @@ impl Conn {
         }
         opening.retries += 1;
         // RFC 3168 §6.1.1.1: perhaps ECN is what the path dislikes (`tcp_ecn_fallback`).
-        if env.sysctl.tcp_ecn_fallback != 0 && !opening.passive {
-            opening.ecn = false;
+        if env.sysctl.tcp_ecn_fallback != 0 && !opening.passive && opening.ecn == EcnMode::Classic {
+            opening.ecn = EcnMode::Off;
         }
         opening.backoff = u32::from(opening.retries).saturating_sub(linear).min(16) as u8;
         opening.due = true;
@@ -301,7 +319,7 @@ impl Conn {
             wl1: settled.wl1,
             sack_ok: opening.sack,
             ts_ok: opening.ts,
-            ecn_ok: self.ecn_ok,
+            ecn_ok: self.ecn == EcnMode::Classic,
             syn_lost: settled.syn_lost,
             rtt: settled.rtt,
         };
@@ -322,14 +340,26 @@ impl Conn {
     /// Makes the receiver that the handshake settled.
     pub(super) fn settle_receiver(&mut self, env: &mut Env, irs: SeqNum) {
         if let Some(opening) = self.opening.as_deref() {
-            self.rcv = new_receiver(env, irs, opening, &self.opts, self.snd.mss(), self.ecn_ok);
+            self.rcv = new_receiver(
+                env,
+                irs,
+                opening,
+                &self.opts,
+                self.snd.mss(),
+                self.ecn == EcnMode::Classic,
+            );
         }
     }
 
     fn syn_ack_arrives(&mut self, env: &mut Env, segment: &Segment<'_>, echo: Option<u32>) -> Result<(), Reject> {
         self.negotiate(env, segment);
-        self.ecn_ok = self.opening.as_deref().is_some_and(|o| o.ecn)
-            && segment.flags & (TcpFlags::ECE | TcpFlags::CWR) == TcpFlags::ECE;
+        let asked = self.opening.as_deref().map_or(EcnMode::Off, |o| o.ecn);
+        self.ecn = asked.settled_by_synack(segment.flags);
+        if self.ecn == EcnMode::Accurate {
+            let option = segment.options.accecn;
+            let state = AccEcn::of_client(&env.sysctl, segment.flags, segment.ecn, option);
+            self.accecn = Some(Box::new(state));
+        }
         let (rtt, syn_lost) = match self.opening.as_deref() {
             Some(o) => (o.rtt(env, echo), o.retries > 1 && echo.is_none()),
             None => (None, false),
@@ -382,8 +412,11 @@ impl Conn {
             opening.offered = Some(opening.offer());
         }
         self.negotiate(env, segment);
-        let both = TcpFlags::ECE | TcpFlags::CWR;
-        self.ecn_ok = self.opening.as_deref().is_some_and(|o| o.ecn) && segment.has(both);
+        let asked = self.opening.as_deref().map_or(EcnMode::Off, |o| o.ecn);
+        self.ecn = asked.settled_by_syn(segment.flags);
+        if self.ecn == EcnMode::Accurate {
+            self.accecn = Some(Box::new(AccEcn::of_server(SynEcn::new(self.ecn, segment.ecn))));
+        }
         self.move_to(env, State::SynRcvd, Trigger::RcvSyn);
         let settled = Settled {
             window: u32::from(segment.window.0),
@@ -395,7 +428,7 @@ impl Conn {
         self.settle_receiver(env, segment.seq);
         if let Some(opening) = self.opening.as_deref_mut() {
             opening.due = true;
-            opening.ecn = self.ecn_ok;
+            (opening.ecn, opening.syn_ecn) = (self.ecn, segment.ecn);
         }
         Ok(())
     }
@@ -421,6 +454,7 @@ impl Conn {
             syn_lost: opening.retries > 1 && echo.is_none(),
         };
         self.settle_sender(env, &settled);
+        self.third_ack(env, segment);
         self.snd.watch_syn_data(env);
         self.end_opening(env);
         self.move_to(env, State::Established, Trigger::RcvAckOfSyn);
@@ -498,7 +532,8 @@ impl Tcp {
             // A signature leaves a SYN no room for them (Linux: `tcp_syn_options`).
             ts: env.sysctl.tcp_timestamps != 0 && opts.keys.find(remote.ip()).is_none(),
             offered: None,
-            ecn: env.sysctl.tcp_ecn == 1,
+            ecn: EcnMode::asked(&env.sysctl),
+            syn_ecn: 0,
             window,
             initcwnd: route.initcwnd,
             fast_open: None,

@@ -28,18 +28,18 @@ pub(super) enum Left {
 
 /// One segment's fixed parts. It is filled where it stays: moving it costs more than making it.
 #[derive(Default)]
-struct Out {
+pub(super) struct Out {
     seq: SeqNum,
-    ack: SeqNum,
-    flags: TcpFlags,
+    pub(super) ack: SeqNum,
+    pub(super) flags: TcpFlags,
     window: u16,
     urgent: u16,
-    timestamps: Option<Timestamps>,
+    pub(super) timestamps: Option<Timestamps>,
     /// All options, where there are others than timestamps.
-    unusual: Option<Options>,
-    len: u32,
+    pub(super) unusual: Option<Options>,
+    pub(super) len: u32,
     gso: Option<u16>,
-    ect: bool,
+    pub(super) ect: bool,
     /// All of it was sent before.
     again: bool,
 }
@@ -186,11 +186,12 @@ impl Conn {
         if !self.may_send() {
             return false;
         }
-        let headers = fixed_headers(self.tuple.local_ip.is_ipv4()) + self.options_len();
+        let headers = fixed_headers(self.tuple.local_ip.is_ipv4()) + self.options_len(env);
         let mss = route.mtu.saturating_sub(headers).clamp(1, 0xffff) as u16;
         let most = match self.key() {
             // A device that cuts super-packets could not sign the pieces (Linux: `sk_gso_disable`).
             Some(_) => 0,
+            None if self.keeps_cwr() => 0,
             None => route.gso_max_size.min(room as u32).saturating_sub(headers),
         };
         if self.next_segment_of_sender(env, most, mss, out) {
@@ -206,6 +207,9 @@ impl Conn {
             self.snd.acceptable_seq(self.rcv.grain())
         };
         self.dataless(env, seq, TcpFlags::ACK, out);
+        if self.accecn.is_some() {
+            self.accurate_ecn(env, out);
+        }
         true
     }
 
@@ -215,17 +219,22 @@ impl Conn {
     }
 
     /// Bytes of options that the next segment carries.
-    fn options_len(&self) -> u32 {
-        self.extra_options() + if self.ts.ok { 12 } else { 0 }
+    fn options_len(&self, env: &Env) -> u32 {
+        self.extra_options(env) + if self.ts.ok { 12 } else { 0 }
     }
 
-    /// Bytes of options that come and go: a signature and SACK blocks (Linux: `tcp_established_options`).
-    pub(super) fn extra_options(&self) -> u32 {
-        let sacks = match self.rcv.sack_count().min(self.most_sacks()) {
+    /// Bytes of options that come and go: a signature, SACK blocks and Accurate ECN (Linux: `tcp_established_options`).
+    pub(super) fn extra_options(&self, env: &Env) -> u32 {
+        let key = self.key().map_or(0, |_| auth::OPTION_LEN);
+        let sacks = self.rcv.sack_count().min(self.most_sacks());
+        if self.accecn.is_some() {
+            return key + self.accurate_ecn_len(env, sacks);
+        }
+        let sacks = match sacks {
             0 => 0,
             n => 4 + 8 * n as u32,
         };
-        sacks + self.key().map_or(0, |_| auth::OPTION_LEN)
+        sacks + key
     }
 
     /// SACK blocks that a header has room for.
@@ -249,6 +258,9 @@ impl Conn {
         out.gso = (tx.len > u32::from(tx.mss)).then_some(tx.mss);
         out.ect = tx.ect;
         out.again = tx.retransmit;
+        if self.accecn.is_some() {
+            self.accurate_ecn(env, out);
+        }
         if tx.len > 0 && !tx.retransmit {
             self.rcv.on_data_sent(env.now);
         }
@@ -300,7 +312,7 @@ impl Conn {
         let Some(opening) = self.opening.as_mut() else {
             return false;
         };
-        let mut options = opening.options(env, self.ts.offset, self.ts.recent);
+        let mut options = opening.options(env, state, self.ts.offset, self.ts.recent);
         auth::make_room(&mut options, key);
         *out = Out {
             seq: opening.iss,
@@ -309,7 +321,7 @@ impl Conn {
             } else {
                 self.rcv.rcv_nxt()
             },
-            flags: opening.flags(state),
+            flags: opening.flags(env, state),
             window: opening.window.field(),
             urgent: 0,
             timestamps: None,

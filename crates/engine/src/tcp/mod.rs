@@ -24,6 +24,7 @@
 //! | 9293 §3.8.6 | receiving | `rcv/` |
 //! | 9293 §3.8, 5681, 6298 … | sending, loss, congestion control | `snd/`, `loss/`, `cc/` |
 
+pub(crate) mod accecn;
 pub(crate) mod auth;
 pub(crate) mod cc;
 pub(crate) mod close;
@@ -525,7 +526,11 @@ impl Tcp {
         let conns: usize = self
             .conns
             .iter()
-            .map(|c| size_of::<Conn>() + c.snd.memory() + c.rcv.truesize() + c.opening.as_ref().map_or(0, |_| 96))
+            .map(|c| {
+                let accecn = c.accecn.as_deref().map_or(0, size_of_val);
+                let opening = c.opening.as_ref().map_or(0, |_| 96);
+                size_of::<Conn>() + c.snd.memory() + c.rcv.truesize() + opening + accecn
+            })
             .sum();
         let requests = self.requests.capacity() * size_of::<Request>();
         let listeners: usize = self

@@ -1,6 +1,7 @@
 //! Passive opens: LISTEN and the SYN queue at work (RFC 9293 §3.10.7.2; Linux: `tcp_conn_request`, `tcp_check_req`,
 //! `reqsk_timer_handler`).
 
+use super::accecn::{AccEcn, EcnMode, SynEcn};
 use super::auth::Key;
 use super::conn::{Conn, NewConn, Reject};
 use super::connect::Opening;
@@ -19,11 +20,13 @@ use crate::ip::{Route, Way};
 use crate::rows::Place;
 use crate::sock::SockOpts;
 use crate::sock::bind::{BindAddr, BindClass, Binding};
+use crate::sysctl::Sysctls;
 use crate::timer::TimerKey;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::time::Duration;
 use estab_proto::state::Trigger;
-use estab_proto::{Counter, SeqNum, State, TcpFlags, WindowScale};
+use estab_proto::{Counter, SeqNum, State, WindowScale};
 
 /// How long after the last need for one a cookie may come back (Linux: TCP_SYNCOOKIE_VALID).
 const COOKIE_VALID: Duration = Duration::from_secs(120);
@@ -124,7 +127,10 @@ impl Tcp {
             scale: options.window_scale,
             sack: options.sack_ok,
             ts: ts.map(|ts| ts.val),
-            ecn: options.ecn_ok,
+            ecn: match options.ecn_ok {
+                true => EcnMode::from_cookie(&env.sysctl, segment.flags),
+                false => EcnMode::Off,
+            },
         };
         let generation = self.next_generation();
         let listener = &mut self.listeners[index as usize];
@@ -186,7 +192,7 @@ impl Tcp {
         }
         let generation = self.next_generation();
         let listener = &mut self.listeners[index as usize];
-        let mut asked = Asked::by(segment);
+        let mut asked = Asked::by(&env.sysctl, segment);
         if want_cookie && (asked.ts.is_none() || env.sysctl.tcp_timestamps == 0) {
             // Without a timestamp a cookie keeps nothing but the MSS.
             asked = Asked {
@@ -354,7 +360,8 @@ impl Tcp {
             sack: request.sack_ok,
             ts: request.ts_ok,
             offered: None,
-            ecn: request.ecn_ok,
+            ecn: request.ecn.mode(),
+            syn_ecn: request.ecn.codepoint(),
             window,
             initcwnd: route.map_or(0, |route| route.initcwnd),
             fast_open: None,
@@ -393,7 +400,8 @@ impl Tcp {
         conn.mss_clamp = request.mss;
         conn.snd_scale = WindowScale::new(if wscale_ok { request.peer_scale } else { 0 });
         conn.rcv_scale = WindowScale::new(if wscale_ok { request.own_scale } else { 0 });
-        conn.ecn_ok = request.ecn_ok;
+        conn.ecn = request.ecn.mode();
+        conn.accecn = (conn.ecn == EcnMode::Accurate).then(|| Box::new(AccEcn::of_server(request.ecn)));
         if let Some(binding) = &binding {
             self.binds.hold(binding);
         }
@@ -504,7 +512,7 @@ fn send_cookie(env: &mut Env, request: &mut Request, back: Back, key: Option<&Ke
     let options = CookieOptions {
         window_scale: (request.peer_scale != NO_SCALE).then_some(request.peer_scale),
         sack_ok: request.sack_ok,
-        ecn_ok: request.ecn_ok,
+        ecn_ok: request.ecn.mode() != EcnMode::Off,
     };
     // The clock of this one SYN-ACK: the difference to ours goes into the offset.
     let now = super::clock_ms(env);
@@ -521,18 +529,18 @@ pub(super) struct Asked {
     sack: bool,
     /// TSval.
     ts: Option<u32>,
-    ecn: bool,
+    ecn: EcnMode,
 }
 
 impl Asked {
-    pub(super) fn by(segment: &Segment<'_>) -> Asked {
+    pub(super) fn by(sysctl: &Sysctls, segment: &Segment<'_>) -> Asked {
         let options = &segment.options;
         Asked {
             mss: options.mss,
             scale: options.window_scale,
             sack: options.sack_permitted,
             ts: options.timestamps.map(|ts| ts.val),
-            ecn: segment.has(TcpFlags::ECE | TcpFlags::CWR) && !segment.has(TcpFlags::AE),
+            ecn: EcnMode::granted(sysctl, segment.flags),
         }
     }
 }
@@ -571,7 +579,7 @@ pub(super) fn make_request(
         window: window.rcv_wnd,
         sack_ok: asked.sack && env.sysctl.tcp_sack != 0,
         ts_ok,
-        ecn_ok: asked.ecn && env.sysctl.tcp_ecn != 0,
+        ecn: SynEcn::new(asked.ecn, segment.ecn),
         acked: false,
         kind: Kind::Plain,
         tos: match env.sysctl.tcp_reflect_tos {

@@ -1,6 +1,7 @@
 //! Segments that answer without a connection's help: resets for what belongs nowhere, SYN-ACKs and ACKs of requests,
 //! ACKs of TIME_WAIT (RFC 9293 §3.5.2; Linux: `tcp_v4_send_reset`, `tcp_v4_send_ack`, `tcp_send_active_reset`).
 
+use super::accecn::{self, EcnMode};
 use super::auth::{self, Key};
 use super::clock_ms;
 use super::conn::Conn;
@@ -98,19 +99,27 @@ pub(super) fn send_synack_with(
         .ts_ok
         .then(|| (clock_ms(env).wrapping_add(request.ts_offset), request.ts_recent));
     request.sent_at = env.now;
+    let mut options = ReplyOptions {
+        mss: Some(back.mss),
+        window_scale: (request.peer_scale != super::synq::NO_SCALE).then_some(request.own_scale),
+        sack_permitted: request.sack_ok,
+        timestamps: ts,
+        fast_open: cookie,
+        ..ReplyOptions::default()
+    };
+    if request.ecn.mode() == EcnMode::Accurate && request.retrans == 0 && env.sysctl.tcp_ecn_option > 0 {
+        // Only the first: perhaps the option is what the path dislikes (RFC 9768 §3.2.3.2.2).
+        let mut wire = options.to_wire();
+        wire.md5 = key.map(|_| [0; 16]);
+        accecn::add_first_option(&mut wire);
+        options.accecn = wire.accecn;
+    }
     let a = Answer {
         seq: request.iss,
         ack: request.rcv_nxt,
         flags: request.flags(),
         window: request.window.min(0xffff) as u16,
-        options: ReplyOptions {
-            mss: Some(back.mss),
-            window_scale: (request.peer_scale != super::synq::NO_SCALE).then_some(request.own_scale),
-            sack_permitted: request.sack_ok,
-            timestamps: ts,
-            fast_open: cookie,
-            ..ReplyOptions::default()
-        },
+        options,
         tos: request.tos,
         way: back.way,
         ..Answer::default()

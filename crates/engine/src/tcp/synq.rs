@@ -3,6 +3,7 @@
 //!
 //! An open that a transparent listener holds for the application is a request too, one that was not answered yet.
 
+use super::accecn::{EcnMode, SynEcn};
 use super::demux::Tuple;
 use super::segment::Segment;
 use crate::Instant;
@@ -49,7 +50,7 @@ pub(crate) struct Request {
     pub(crate) window: u32,
     pub(crate) sack_ok: bool,
     pub(crate) ts_ok: bool,
-    pub(crate) ecn_ok: bool,
+    pub(crate) ecn: SynEcn,
     /// The final ACK came, but nothing could be made of it yet (a full queue, TCP_DEFER_ACCEPT).
     pub(crate) acked: bool,
     pub(crate) kind: Kind,
@@ -117,7 +118,11 @@ impl Request {
     /// The SYN-ACK's control bits.
     pub(crate) fn flags(&self) -> TcpFlags {
         let flags = TcpFlags::SYN | TcpFlags::ACK;
-        if self.ecn_ok { flags | TcpFlags::ECE } else { flags }
+        match self.ecn.mode() {
+            // Repeated twice without an answer: perhaps ECN is what the path dislikes (RFC 9768 §3.1.4.2).
+            EcnMode::Accurate if self.timeouts > 0 => flags,
+            ecn => flags | ecn.synack_flags(self.ecn.codepoint()),
+        }
     }
 
     /// Whether an invalid segment may be answered now; counts what is held back (Linux: `tcp_oow_rate_limited`).
@@ -142,6 +147,7 @@ impl Request {
         let mask = TcpFlags::RST | TcpFlags::SYN | TcpFlags::ACK;
         let mut flags = segment.flags & mask;
         if segment.seq == self.irs && flags == TcpFlags::SYN && !paws_reject {
+            self.ecn.again(segment.flags, segment.ecn);
             return match self.may_answer(env, segment, Counter::TcpExtTCPACKSkippedSynRecv) {
                 true => Check::Resend,
                 false => Check::Drop(DropReason::TcpInvalidSyn),

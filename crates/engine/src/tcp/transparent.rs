@@ -41,8 +41,14 @@ impl Tcp {
         let generation = self.next_generation();
         let listener = &self.listeners[index as usize];
         let sock = listener.sock;
-        let Some((mut request, _)) = make_request(env, listener, index, generation, segment, &Asked::by(segment))
-        else {
+        let Some((mut request, _)) = make_request(
+            env,
+            listener,
+            index,
+            generation,
+            segment,
+            &Asked::by(&env.sysctl, segment),
+        ) else {
             return Err(DropReason::NoRoute.into());
         };
         request.kind = Kind::Held;

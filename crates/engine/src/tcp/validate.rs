@@ -92,7 +92,7 @@ impl Conn {
             return Ok(());
         }
         if segment.syn() {
-            return self.syn_challenge(env);
+            return self.syn_challenge(env, segment);
         }
         env.mib.inc(Counter::TcpExtPAWSEstab);
         if may_answer(env, segment, &mut self.last_oow_ack, Counter::TcpExtTCPACKSkippedPAWS) {
@@ -123,7 +123,7 @@ impl Conn {
             return Err(reason.into());
         }
         if segment.syn() {
-            return self.syn_challenge(env);
+            return self.syn_challenge(env, segment);
         }
         if matches!(
             reason,
@@ -170,10 +170,17 @@ impl Conn {
             && segment.seq + 1 == segment.end()
             && segment.end() == self.rcv.rcv_nxt()
             && segment.ack == self.snd.nxt();
-        if crossed { Ok(()) } else { self.syn_challenge(env) }
+        if crossed {
+            Ok(())
+        } else {
+            self.syn_challenge(env, segment)
+        }
     }
 
-    fn syn_challenge(&mut self, env: &mut Env) -> Result<(), Reject> {
+    fn syn_challenge(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
+        if let Some(accecn) = &mut self.accecn {
+            accecn.synack_again(segment.ecn);
+        }
         env.mib.inc(Counter::TcpInErrs);
         env.mib.inc(Counter::TcpExtTCPSYNChallenge);
         self.challenge_ack(env);
@@ -192,6 +199,7 @@ impl Conn {
 
     /// An ACK for what was received before, or too far ahead: the peer's ACK may have been lost.
     fn send_dupack(&mut self, env: &mut Env, segment: &Segment<'_>) {
+        self.data_came_again(segment);
         self.rcv.dupack(&mut env.rcv(), segment.seq, segment.end());
     }
 

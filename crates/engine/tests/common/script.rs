@@ -1,7 +1,8 @@
 //! Packet scripts in packetdrill's notation against one stack.
 //!
 //! Sequence numbers are relative: the peer's to the ISN it was given here, ours to what our first SYN or SYN-ACK had.
-//! Where an expected packet says nothing of `win` or of options, anything goes there.
+//! Where an expected packet says nothing of `win`, of options, or of the IP header's ECN field (`[noecn]`, `[ect1]`,
+//! `[ect0]`, `[ce]` before it), anything goes there.
 
 use super::{Host, addr, wire};
 use estab_engine::proto::{SegmentTrace, SeqNum, TcpFlags};
@@ -35,7 +36,8 @@ pub struct Script {
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant)] // There are few.
 enum Sent {
-    Tcp(SegmentTrace),
+    /// With the IP header's ECN field.
+    Tcp(SegmentTrace, u8),
     Icmp(u8, u8),
 }
 
@@ -160,6 +162,10 @@ impl Script {
 
     /// A segment of the peer's as an IP packet.
     pub fn packet(&self, text: &str) -> Vec<u8> {
+        let (ecn, text) = match text.split_once("] ") {
+            Some((name, rest)) => (ECN.iter().position(|n| *n == &name[1..]).expect("an ECN field"), rest),
+            None => (0, text),
+        };
         let segment = parse(text);
         let iss = self.iss.unwrap_or(0);
         let has = |flag| segment.flags.contains(flag);
@@ -194,7 +200,7 @@ impl Script {
         }
         let sum = estab_wire::checksum::Sum::of(payload);
         tcp::set_checksum(head, self.remote.ip(), self.local.ip(), sum, segment.len);
-        ip(self.remote.ip(), self.local.ip(), 6, &bytes)
+        ip_marked(self.remote.ip(), self.local.ip(), 6, &bytes, ecn as u8)
     }
 
     /// A router says of our last segment that it went wrong: `unreachable host`, `unreachable port`, `too big 1400`.
@@ -252,7 +258,7 @@ impl Script {
                         self.iss = Some(segment.seq);
                     }
                     self.last = Some((SeqNum(segment.seq), packet.bytes[..28].to_vec()));
-                    Sent::Tcp(trace(&segment))
+                    Sent::Tcp(trace(&segment), packet.ecn())
                 }
             };
             self.out.push_back((self.now, sent));
@@ -294,7 +300,7 @@ impl Script {
         let (at, sent) = self.out.pop_front().unwrap();
         let text = match sent {
             Sent::Icmp(kind, code) => format!("icmp {kind}.{code}"),
-            Sent::Tcp(segment) => {
+            Sent::Tcp(segment, ecn) => {
                 let mut relative = segment.relative(SeqNum(self.iss.unwrap_or(0)), SeqNum(PEER_ISN));
                 // An RST that answers from nothing has numbers of its own.
                 if segment.flags == (TcpFlags::RST | TcpFlags::ACK) && segment.seq == SeqNum(0) {
@@ -309,6 +315,9 @@ impl Script {
                 {
                     let to = text[from + 5..].find(' ').map_or(text.len(), |n| from + 5 + n);
                     text.replace_range(from..to, "");
+                }
+                if like.starts_with('[') {
+                    text = format!("[{}] {text}", ECN[usize::from(ecn)]);
                 }
                 text
             }
@@ -341,14 +350,23 @@ impl Script {
     }
 }
 
+/// packetdrill's words for the IP header's ECN field.
+const ECN: [&str; 4] = ["noecn", "ect1", "ect0", "ce"];
+
 fn ip(src: IpAddr, dst: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    ip_marked(src, dst, protocol, payload, 0)
+}
+
+fn ip_marked(src: IpAddr, dst: IpAddr, protocol: u8, payload: &[u8], ecn: u8) -> Vec<u8> {
     let (IpAddr::V4(src), IpAddr::V4(dst)) = (src, dst) else {
         panic!("scripts speak IPv4");
     };
     let mut bytes = vec![0; ipv4::HEADER_LEN];
-    ipv4::Header::new(src, dst, protocol)
-        .write(&mut bytes, payload.len())
-        .unwrap();
+    let header = ipv4::Header {
+        tos: ecn,
+        ..ipv4::Header::new(src, dst, protocol)
+    };
+    header.write(&mut bytes, payload.len()).unwrap();
     bytes.extend(payload);
     bytes
 }
@@ -392,6 +410,16 @@ fn trace(segment: &tcp::Segment<'_>) -> SegmentTrace {
                 ecr: be(&data[4..]),
             },
             (19, _) => OptionTrace::Md5,
+            (kind @ (172 | 174), data) => {
+                let mut counters = [None; 3];
+                for (slot, counter) in counters.iter_mut().zip(data.chunks_exact(3)) {
+                    *slot = Some(be(counter));
+                }
+                OptionTrace::AccEcn {
+                    ect1_first: kind == 174,
+                    counters,
+                }
+            }
             (34, cookie) => {
                 let mut bytes = [0; 16];
                 bytes[..cookie.len()].copy_from_slice(cookie);
@@ -439,6 +467,7 @@ fn parse(text: &str) -> Parsed {
             'U' => TcpFlags::URG,
             'E' => TcpFlags::ECE,
             'W' => TcpFlags::CWR,
+            'A' => TcpFlags::AE,
             '-' => TcpFlags::default(),
             other => panic!("no such flag: {other}"),
         };
@@ -475,6 +504,10 @@ fn parse(text: &str) -> Parsed {
                     val: val.parse().unwrap(),
                     ecr: ecr.parse().unwrap(),
                 });
+            }
+            ["ECN", ref counters @ ..] => {
+                let values: Vec<u32> = counters.chunks(2).map(|pair| pair[1].parse().unwrap()).collect();
+                parsed.options.accecn = Some(tcp::AccEcn::new(counters.first() == Some(&"e1b"), &values));
             }
             ["sack", ref blocks @ ..] => {
                 for block in blocks {

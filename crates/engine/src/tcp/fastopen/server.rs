@@ -130,6 +130,7 @@ impl Tcp {
         };
         conn.settle_sender(env, &settled);
         conn.snd.begin_handshake();
+        conn.count_ecn(segment);
         conn.rcv.take_syn_text(&mut env.rcv(), segment.payload);
         if let Some(opening) = conn.opening.as_deref_mut() {
             opening.due = true;

@@ -118,6 +118,8 @@ pub(crate) struct SackState {
     pub(crate) reord: estab_proto::SeqNum,
     /// Segments delivered out of order, or twice.
     pub(crate) delivered: u32,
+    /// Bytes SACKed now, less those that were before and are acknowledged now.
+    pub(crate) sacked_bytes: u32,
     pub(crate) flags: AckFlags,
     pub(crate) rate: crate::tcp::snd::rate::Sample,
 }

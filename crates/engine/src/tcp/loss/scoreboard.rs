@@ -255,6 +255,7 @@ impl Sender {
             st.flags.set(AckFlags::DATA_SACKED);
             board.sacked_out += packets;
             st.delivered += packets;
+            st.sacked_bytes = st.sacked_bytes.wrapping_add(seg.len);
             self.rack_advance(st.now, &seg, seg.tags);
         }
         if dup && tags.any(Tags::RETRANS) {

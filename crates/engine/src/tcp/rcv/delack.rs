@@ -50,6 +50,11 @@ impl Receiver {
         self.pending & ACK_SCHED != 0
     }
 
+    /// The next ACK owed does not wait (Linux: ICSK_ACK_NOW).
+    pub(crate) fn hasten_ack(&mut self) {
+        self.pending |= ACK_NOW;
+    }
+
     /// An ACK must leave now, even if nothing is new (Linux: a direct `tcp_send_ack`).
     pub(crate) fn ack_now(&mut self) {
         self.flags.set(Flags::FORCE, true);

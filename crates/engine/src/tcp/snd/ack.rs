@@ -7,6 +7,7 @@ use super::{AckIn, AckOut, Nagle, Sender};
 use crate::Instant;
 use crate::drop::DropReason;
 use crate::env::Env;
+use crate::tcp::accecn::{Delivery, Feedback};
 use crate::tcp::cc::AckSample;
 use crate::tcp::loss::{AckFlags, CaState, Rexmit, SackState};
 use estab_proto::{Counter, SeqNum};
@@ -23,7 +24,7 @@ struct RttSamples {
 impl Sender {
     /// An acceptable segment with ACK arrived: call once per segment, before its data is processed; then, when that is
     /// done, [`Self::push`].
-    pub(crate) fn on_ack(&mut self, env: &mut Env, ack: &AckIn<'_>) -> AckOut {
+    pub(crate) fn on_ack(&mut self, env: &mut Env, ack: &AckIn<'_>, feedback: Option<Feedback<'_>>) -> AckOut {
         let prior_una = self.una;
         let mut st = SackState {
             now: env.now,
@@ -87,9 +88,11 @@ impl Sender {
             ..AckOut::default()
         };
         if prior_packets == 0 {
+            let marks = feedback.map(|f| self.accurate_ecn(f, prior_delivered, prior_una, &st, &mut flags));
             if flags.any(AckFlags::DSACKING) {
                 self.fastretrans_alert(env, prior_una, 0, &mut flags);
-                self.newly_delivered(env, prior_delivered, ece);
+                let ece = flags.any(AckFlags::ECE);
+                self.newly_delivered(env, prior_delivered, ece, marks);
             }
             self.ack_probe(env);
             self.process_tlp_ack(env, ack.ack, flags);
@@ -98,6 +101,8 @@ impl Sender {
         }
         self.clean_rtx_queue(env, prior_fack, prior_una, ack, &mut flags, &mut st);
         self.rack_update_window(env, &st);
+        let marks = feedback.map(|f| self.accurate_ecn(f, prior_delivered, prior_una, &st, &mut flags));
+        let ece = flags.any(AckFlags::ECE);
         self.process_tlp_ack(env, ack.ack, flags);
         let dubious = !flags.any(AckFlags::NOT_DUP) || flags.any(AckFlags::ALERT) || self.state != CaState::Open;
         let mut rexmit = Rexmit::None;
@@ -112,7 +117,7 @@ impl Sender {
             self.rearm_rto(env);
         }
         out.progress = flags.any(AckFlags::PROGRESS) || !flags.any(AckFlags::NOT_DUP);
-        let delivered = self.newly_delivered(env, prior_delivered, ece);
+        let delivered = self.newly_delivered(env, prior_delivered, ece, marks);
         let losses = self.rate.lost.wrapping_sub(prior_lost);
         st.rate.ack_delayed = flags.any(AckFlags::MAYBE_DELAYED);
         st.rate.ece = ece;
@@ -142,7 +147,7 @@ impl Sender {
                 self.rate.count(st.delivered, false);
             }
             let rexmit = self.fastretrans_alert(env, prior_una, 0, &mut flags);
-            self.newly_delivered(env, prior_delivered, false);
+            self.newly_delivered(env, prior_delivered, false, None);
             self.xmit_recovery(env, rexmit);
         }
         AckOut {
@@ -195,14 +200,52 @@ impl Sender {
         self.uncharge_bytes(bytes);
     }
 
-    /// How many packets this ACK delivered (Linux: `tcp_newly_delivered`).
-    fn newly_delivered(&mut self, env: &mut Env, prior: u32, ece: bool) -> u32 {
+    /// How many packets this ACK delivered; of which `marks` were marked, or with RFC 3168's `ece` all
+    /// (Linux: `tcp_newly_delivered`).
+    fn newly_delivered(&mut self, env: &mut Env, prior: u32, ece: bool, marks: Option<u32>) -> u32 {
         let delivered = self.rate.delivered.wrapping_sub(prior);
         env.mib.add(Counter::TcpExtTCPDelivered, u64::from(delivered));
         if ece {
-            env.mib.add(Counter::TcpExtTCPDeliveredCE, u64::from(delivered));
+            env.mib
+                .add(Counter::TcpExtTCPDeliveredCE, u64::from(marks.unwrap_or(delivered)));
         }
         delivered
+    }
+
+    /// How many more packets were marked by what the peer counts; any is congestion (RFC 9768 §3.2;
+    /// Linux: `tcp_accecn_process`).
+    fn accurate_ecn(
+        &mut self,
+        mut feedback: Feedback<'_>,
+        prior_delivered: u32,
+        prior_una: SeqNum,
+        st: &SackState,
+        flags: &mut AckFlags,
+    ) -> u32 {
+        let marks = feedback.new_marks(&Delivery {
+            progress: flags.any(AckFlags::PROGRESS),
+            packets: self.rate.delivered.wrapping_sub(prior_delivered),
+            bytes: self.una.since(prior_una).wrapping_add(st.sacked_bytes),
+            marked: self.rate.delivered_ce,
+            bytes_sent: self.totals.bytes_sent,
+            mss: u32::from(self.mss),
+            exact: self.flags.sack_ok || matches!(self.state, CaState::Open | CaState::Cwr),
+        });
+        if marks > 0 {
+            self.count_marks(marks);
+            flags.set(AckFlags::ECE);
+        }
+        marks
+    }
+
+    /// So many of our packets came marked.
+    pub(crate) fn count_marks(&mut self, marks: u32) {
+        self.rate.delivered_ce = self.rate.delivered_ce.wrapping_add(marks);
+    }
+
+    /// Packets of ours that came marked, as far as the peer has told.
+    pub(crate) fn marked(&self) -> u32 {
+        self.rate.delivered_ce
     }
 
     /// Removes the records that are acknowledged now, and measures the RTT on them.
@@ -247,6 +290,7 @@ impl Sender {
             }
             if seg.tags.any(Tags::SACKED) {
                 self.board.sacked_out = self.board.sacked_out.saturating_sub(acked);
+                st.sacked_bytes = st.sacked_bytes.wrapping_sub(self.una.min(seg.end()).since(seg.seq));
             } else if self.flags.sack_ok {
                 self.rate.count(acked, ece);
                 if !self.is_spurious(seg.tags, seg.sent.millis() as u32) {

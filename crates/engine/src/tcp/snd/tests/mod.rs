@@ -159,7 +159,7 @@ impl Host {
         };
         more(&mut input);
         self.window = input.window;
-        let out = self.snd.on_ack(&mut self.env, &input);
+        let out = self.snd.on_ack(&mut self.env, &input, None);
         if out.drop.is_none() {
             self.snd.push(&mut self.env);
         }

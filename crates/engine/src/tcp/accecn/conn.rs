@@ -1,0 +1,107 @@
+//! Where a connection's segments meet its Accurate ECN.
+
+use super::received::Fit;
+use crate::env::Env;
+use crate::tcp::auth;
+use crate::tcp::conn::Conn;
+use crate::tcp::emit::Out;
+use crate::tcp::segment::Segment;
+use estab_proto::{SeqNum, TcpFlags};
+use estab_wire::tcp::{MAX_OPTIONS_LEN, Options};
+
+impl Conn {
+    /// The control bits, PSH aside, of a segment that brings no news: with Accurate ECN, those of the last one's ACE field
+    /// (Linux: `__tcp_fast_path_on`).
+    #[inline]
+    pub(in crate::tcp) fn usual_flags(&self) -> TcpFlags {
+        match self.accecn {
+            None => TcpFlags::ACK,
+            Some(_) => TcpFlags::ACK | TcpFlags::from_ace((self.snd.marked().wrapping_add(super::ACE_START) & 7) as u8),
+        }
+    }
+
+    /// Counts the ECN field of an acceptable segment.
+    #[inline]
+    pub(in crate::tcp) fn count_ecn(&mut self, segment: &Segment<'_>) {
+        let Some(accecn) = &mut self.accecn else {
+            return;
+        };
+        if !segment.payload.is_empty() && accecn.is_bare_among_ect(segment.ecn) {
+            // It was sent before: the peer may be in trouble (Linux: `tcp_data_ecn_check`).
+            self.rcv.enter_quickack(2);
+        }
+        if accecn.count(segment.ecn, segment.payload.len(), segment.segments()) {
+            self.rcv.hasten_ack();
+        }
+    }
+
+    /// The ACK of our SYN-ACK.
+    pub(in crate::tcp) fn third_ack(&mut self, env: &Env, segment: &Segment<'_>) {
+        let Some(accecn) = &mut self.accecn else {
+            return;
+        };
+        if let Some(option) = &segment.options.accecn {
+            accecn.meet(option);
+        }
+        if accecn.third_ack(&env.sysctl, segment.flags, segment.payload.is_empty()) && self.snd.marked() == 0 {
+            self.snd.count_marks(1);
+        }
+    }
+
+    /// A segment's data may have come before.
+    #[inline]
+    pub(in crate::tcp) fn data_came_again(&mut self, segment: &Segment<'_>) {
+        if let Some(accecn) = self.accecn.as_mut().filter(|_| segment.seq.before(self.rcv.rcv_nxt())) {
+            accecn.came_again(segment.data_seq());
+        }
+    }
+
+    /// A super-packet of ours would be cut up as RFC 3168 has it, with CWR in the first segment only.
+    #[inline]
+    pub(in crate::tcp) fn keeps_cwr(&self) -> bool {
+        let accecn = self.accecn.as_deref();
+        accecn.is_some_and(|accecn| accecn.count_flags().contains(TcpFlags::CWR))
+    }
+
+    /// How much of the option a segment with `sacks` SACK blocks takes now, and how many of those stay.
+    fn accurate_ecn_fit(&self, env: &Env, sacks: usize) -> Option<Fit> {
+        let accecn = self.accecn.as_deref()?;
+        if !accecn.wants_option(env.now, &env.sysctl, self.snd.srtt()) {
+            return None;
+        }
+        let taken = self.key().map_or(0, |_| auth::OPTION_LEN) + if self.ts.ok { 12 } else { 0 };
+        accecn.fit(MAX_OPTIONS_LEN.saturating_sub(taken as usize), sacks)
+    }
+
+    /// Bytes that SACK blocks, of which there are `sacks`, and the option take together.
+    pub(in crate::tcp) fn accurate_ecn_len(&self, env: &Env, sacks: usize) -> u32 {
+        let fit = self.accurate_ecn_fit(env, sacks);
+        fit.map_or(super::received::len_of(sacks, None), |fit| {
+            super::received::len_of(fit.sacks, Some(fit.counters))
+        })
+    }
+
+    /// What Accurate ECN puts into a segment that leaves: the ACE field, ECT(0), and the option.
+    #[inline(never)]
+    pub(in crate::tcp) fn accurate_ecn(&mut self, env: &Env, out: &mut Out) {
+        let sacks = out.unusual.as_ref().map_or(0, |options| options.sack.len());
+        let fit = self.accurate_ecn_fit(env, sacks);
+        let Some(accecn) = self.accecn.as_deref_mut() else {
+            return;
+        };
+        out.flags |= accecn.take_flags(out.len == 0);
+        out.ect = accecn.sends_ect();
+        let Some(fit) = fit else {
+            return accecn.leave_option();
+        };
+        let timestamps = out.timestamps;
+        let options = out.unusual.get_or_insert_with(|| Options {
+            timestamps,
+            ..Options::default()
+        });
+        options.sack.truncate(fit.sacks);
+        let dsack = options.sack.first().map(|(left, _)| SeqNum(*left));
+        let dsack = dsack.filter(|left| left.before(out.ack));
+        options.accecn = Some(accecn.take_option(env.now, fit.counters, dsack));
+    }
+}
