@@ -7,11 +7,13 @@ pub(crate) mod bind;
 pub(crate) mod dgram;
 pub(crate) mod diag;
 pub(crate) mod fastopen;
+pub(crate) mod handle;
 pub(crate) mod id;
 mod keys;
 pub(crate) mod options;
 pub(crate) mod readiness;
 pub(crate) mod tcp;
+pub(crate) mod transfer;
 
 pub(crate) use id::SockTable;
 pub(crate) use options::SockOpts;

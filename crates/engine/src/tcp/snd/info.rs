@@ -1,8 +1,9 @@
-//! What `struct tcp_info` says of the sending half (Linux: `tcp_get_info`).
+//! What a sender tells of itself: to its connection, and to `struct tcp_info` (Linux: `tcp_get_info`).
 
 use super::Sender;
 use crate::env::Env;
-use estab_proto::TcpInfo;
+use core::time::Duration;
+use estab_proto::{SeqNum, TcpInfo};
 
 /// `tcpi_options` bits (include/uapi/linux/tcp.h).
 const OPT_TIMESTAMPS: u8 = 1;
@@ -63,5 +64,78 @@ impl Sender {
         }
         info.cc = self.cc.name();
         info.bbr = self.cc.bbr_info();
+    }
+}
+
+impl Sender {
+    /// SND.UNA
+    pub(crate) fn una(&self) -> SeqNum {
+        self.una
+    }
+    /// SND.NXT
+    pub(crate) fn nxt(&self) -> SeqNum {
+        self.nxt
+    }
+    /// The sequence number that a segment without data carries: SND.NXT, or the window's end if it shrank by more than
+    /// scaling rounds away, `grain` bytes (Linux: `tcp_acceptable_seq`).
+    pub(crate) fn acceptable_seq(&self, grain: u32) -> SeqNum {
+        let end = self.window_end();
+        if end.at_or_after(self.nxt) || self.nxt.since(end) < grain {
+            self.nxt
+        } else {
+            end
+        }
+    }
+    /// The sequence number after the last byte (and FIN) queued.
+    pub(crate) fn write_seq(&self) -> SeqNum {
+        self.write_seq
+    }
+    /// FIN was acknowledged.
+    pub(crate) fn fin_acked(&self) -> bool {
+        self.flags.fin_queued && self.una == self.write_seq
+    }
+    /// Bytes written and not acknowledged, FIN not counted (SIOCOUTQ).
+    pub(crate) fn queued(&self) -> u32 {
+        self.queue.byte_len()
+    }
+    /// Bytes written and not yet sent (SIOCOUTQNSD).
+    pub(crate) fn unsent(&self) -> u32 {
+        self.write_seq.since(self.nxt)
+    }
+    /// SND.WND in bytes.
+    pub(crate) fn window(&self) -> u32 {
+        self.wnd
+    }
+    /// Payload bytes of a full segment.
+    pub(crate) fn mss(&self) -> u16 {
+        self.mss
+    }
+    /// Segments sent and unacknowledged (Linux: `packets_out`).
+    pub(crate) fn packets_out(&self) -> u32 {
+        self.packets_out
+    }
+    /// Smoothed round-trip time, once known.
+    pub(crate) fn srtt(&self) -> Option<Duration> {
+        match self.rtt.srtt8() {
+            0 => None,
+            us => Some(Duration::from_micros(u64::from(us >> 3))),
+        }
+    }
+    /// The retransmission timeout now, backoff included.
+    pub(crate) fn rto(&self) -> Duration {
+        Duration::from_micros(u64::from(self.rtt.rto()))
+    }
+    /// Milliseconds since data was last sent (`tcpi_last_data_sent`; keepalive and delayed ACKs ask).
+    pub(crate) fn last_sent_ms(&self, env: &Env) -> u32 {
+        env.now_ms().wrapping_sub(self.last_data)
+    }
+    /// Milliseconds since the last ACK (`tcpi_last_ack_recv`; keepalive asks).
+    pub(crate) fn last_ack_ms(&self, env: &Env) -> u32 {
+        env.now_ms().wrapping_sub(self.last_ack)
+    }
+    /// Bytes of memory held beyond the struct itself.
+    pub(crate) fn memory(&self) -> usize {
+        let lazy = self.queue.truesize() + self.board.truesize() + self.troubles.truesize();
+        lazy + self.queue.heap() + self.cc.heap()
     }
 }
