@@ -64,7 +64,7 @@ impl Conn {
         }
         match self.state {
             // A Fast Open's child that was accepted is open to its application.
-            State::SynSent | State::SynRcvd if !(self.is_fast_open_child() && !self.in_accept_queue) => {
+            State::SynSent | State::SynRcvd if !self.is_fast_open_child() || self.in_accept_queue => {
                 env.mib.inc(Counter::TcpAttemptFails);
                 self.fail(env, error.error);
             }
