@@ -320,8 +320,8 @@ impl Stack {
     }
 
     /// Whether the packet belongs to a connection, request, TIME_WAIT or specific listener of this stack
-    /// (used to steer packets between the stacks of a gateway's threads).
-    pub fn owns(&self, packet: &[u8]) -> bool {
+    /// (used to steer packets between the stacks of a gateway's threads). The connection is found at once when the packet follows.
+    pub fn owns(&mut self, packet: &[u8]) -> bool {
         let Ok(packet) = estab_wire::ip::Packet::parse(packet) else {
             return false;
         };

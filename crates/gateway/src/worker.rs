@@ -354,7 +354,7 @@ impl Worker {
     }
 
     /// The worker a packet should go to, if it isn't this one.
-    fn belongs_to(&self, packet: &[u8], hops: usize) -> Option<usize> {
+    fn belongs_to(&mut self, packet: &[u8], hops: usize) -> Option<usize> {
         let workers = self.inboxes.len();
         if workers == 1 || hops + 1 >= workers {
             return None;

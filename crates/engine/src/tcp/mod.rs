@@ -545,14 +545,14 @@ impl Tcp {
     }
 
     /// Whether an IP packet belongs to something of ours: see `Stack::owns`.
-    pub(crate) fn owns(&self, env: &Env, packet: &estab_wire::ip::Packet<'_>) -> bool {
+    pub(crate) fn owns(&mut self, env: &Env, packet: &estab_wire::ip::Packet<'_>) -> bool {
         let Ok(segment) = estab_wire::tcp::Segment::parse(packet.payload) else {
             return false;
         };
         let local = SocketAddr::new(packet.dst, segment.dst_port);
         let tuple = Tuple::new(local, SocketAddr::new(packet.src, segment.src_port));
-        let hash = Demux::hash(env, &tuple);
-        self.find(hash, &tuple).is_some() || self.demux.listener(local.ip(), local.port(), hash).is_some()
+        let (object, hash) = self.object_of(env, &tuple);
+        object.is_some() || self.demux.listener(local.ip(), local.port(), hash).is_some()
     }
 }
 
