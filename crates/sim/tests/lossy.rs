@@ -4,12 +4,13 @@
 
 #![cfg(target_os = "linux")]
 
-use estab_device::{Offloads, Pipe, Tun, TunConfig};
+mod namespace;
+
+use estab_device::Pipe;
 use estab_sim::{Bridge, LinkConfig};
 use estab_tokio::{Stack, TcpStream};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
-use std::process::Command;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -29,40 +30,8 @@ fn pattern(len: usize) -> Vec<u8> {
         .collect()
 }
 
-fn sh(command: &str) {
-    let status = Command::new("sh")
-        .args(["-ec", command])
-        .status()
-        .expect("sh can be run");
-    assert!(status.success(), "{command}: {status}");
-}
-
-/// A TUN in a new network namespace that the calling thread enters for good, or why there is none.
-fn tun_in_namespace() -> Result<Tun, String> {
-    use rustix::thread::{UnshareFlags, unshare_unsafe};
-    // SAFETY: a network namespace is the thread's own affair; nothing in memory is unshared.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.map_err(|e| format!("no network namespace: {e}"))?;
-    let offloads = Offloads {
-        csum: false,
-        tso: false,
-        uso: false,
-    };
-    let config = TunConfig {
-        name: "tun0".into(),
-        layer: Default::default(),
-        mtu: 1500,
-        offloads,
-        persist: false,
-    };
-    let tun = Tun::open(&config, 1)
-        .map_err(|e| format!("/dev/net/tun: {e}"))?
-        .remove(0);
-    sh("ip link set lo up; ip link set tun0 up mtu 1500; ip addr add 10.9.0.1/24 dev tun0");
-    Ok(tun)
-}
-
 fn exchange(megabytes: usize) -> Result<(), String> {
-    let tun = tun_in_namespace()?;
+    let tun = namespace::tun()?;
     let data = pattern(megabytes << 20);
     let listener = TcpListener::bind("10.9.0.1:80").map_err(|e| e.to_string())?;
     let answer = data.clone();
@@ -106,12 +75,5 @@ fn exchange(megabytes: usize) -> Result<(), String> {
 #[test]
 fn estab_and_linux_understand_each_other_over_a_bad_link() {
     let megabytes = std::env::var("ESTAB_LOSSY_MB").map_or(10, |mb| mb.parse().expect("ESTAB_LOSSY_MB is a number"));
-    // In a thread of its own, since its namespace goes with it.
-    let result = std::thread::spawn(move || exchange(megabytes))
-        .join()
-        .expect("both ends end in order");
-    if let Err(why) = result {
-        assert!(std::env::var_os("CI").is_none(), "can't run: {why}");
-        eprintln!("skipped: {why} (needs root)");
-    }
+    namespace::within(move || exchange(megabytes));
 }
