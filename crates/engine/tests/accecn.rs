@@ -13,7 +13,11 @@ const START: &str = "<ECN e0b 1 ceb 0 e1b 1,nop>";
 
 /// A stack with `tcp_ecn` 3 and no timestamps, as the scripts have it.
 fn script(knobs: &[(&str, &str)]) -> Script {
-    let mut s = Script::new();
+    script_on(common::wire(), knobs)
+}
+
+fn script_on(config: IfaceConfig, knobs: &[(&str, &str)]) -> Script {
+    let mut s = Script::with(config);
     s.host.sysctl("net.ipv4.tcp_timestamps", "0");
     s.host.sysctl("net.ipv4.tcp_ecn", "3");
     s.host.sysctl("net.ipv4.tcp_congestion_control", "reno");
@@ -25,7 +29,10 @@ fn script(knobs: &[(&str, &str)]) -> Script {
 
 /// A connection that the peer opened, past its handshake without a mark.
 fn accepted(knobs: &[(&str, &str)]) -> (Script, SocketId) {
-    let mut s = script(knobs);
+    accepted_by(script(knobs))
+}
+
+fn accepted_by(mut s: Script) -> (Script, SocketId) {
     let listener = s.listen(16);
     s.inject(&format!("SEWA 0:0(0) win 32792 {SYN}"));
     s.expect("[noecn] S.W 0:0(0) ack 1");
@@ -233,6 +240,7 @@ fn what_came_is_told_in_both_fields() {
     let info = info(&mut s, id);
     let bytes = [info.received_e1_bytes, info.received_e0_bytes, info.received_ce_bytes];
     assert_eq!((info.received_ce, bytes), (3, [1000, 1000, 3000]));
+    assert_eq!(info.options & 24, 24, "TCPI_OPT_ECN, TCPI_OPT_ECN_SEEN");
 }
 
 /// The third ACK may be marked, or lost: then the first data counts in its stead.
@@ -456,6 +464,39 @@ fn marks_reduce_the_window_once_a_round_trip() {
     let now = info(&mut s, id);
     assert_eq!((now.ca_state, now.delivered_ce), (2, 3));
     assert!(now.snd_ssthresh < 5, "another round, another reduction");
+}
+
+/// A device that cuts up a super-packet keeps CWR for the first piece only, as RFC 3168 has it.
+#[test]
+fn no_super_packet_leaves_while_cwr_is_part_of_the_count() {
+    for (marks, bits, packets) in [(0, "EA", 2), (1, "WA", 10), (3, "", 2), (5, "W", 10)] {
+        let cuts = IfaceConfig {
+            gso_max_size: 65_536,
+            ..common::wire()
+        };
+        let (mut s, id) = accepted_by(script_on(cuts, &[("net.ipv4.tcp_ecn_option", "0")]));
+        for n in 0..marks {
+            s.inject(&format!(
+                "[ce] EA. {}:{}(100) ack 1 win 264",
+                1 + 100 * n,
+                101 + 100 * n
+            ));
+        }
+        s.run_ms(100);
+        while s.peek("") != "nothing" {}
+        write(&mut s, id, 14600);
+        assert_eq!(s.pending(), packets, "after {marks} marks");
+        for _ in 0..packets {
+            let found = s.next("").1;
+            let flags = found
+                .split(' ')
+                .next()
+                .unwrap()
+                .trim_start_matches('P')
+                .trim_start_matches('.');
+            assert_eq!(flags, bits, "each tells the count");
+        }
+    }
 }
 
 /// What a cookie cannot keep, the third ACK's bits tell (RFC 9768 §5.1).

@@ -96,7 +96,7 @@ impl Stream {
     }
 }
 
-fn life(seed: u64, loss: u64, reorder: u64, there: usize, back: usize, setup: impl Fn(&mut Pair)) {
+fn life(seed: u64, loss: u64, reorder: u64, there: usize, back: usize, setup: impl Fn(&mut Pair)) -> Pair {
     let mut p = Pair::new();
     setup(&mut p);
     p.links = [link(seed, loss, reorder), link(seed + 1, loss, reorder)];
@@ -141,6 +141,7 @@ fn life(seed: u64, loss: u64, reorder: u64, there: usize, back: usize, setup: im
     assert_eq!(p.hosts[A].states(p.now), []);
     assert_eq!(p.hosts[B].states(p.now), []);
     assert!(p.hosts[A].events.contains(&Event::Closed(a)));
+    p
 }
 
 #[test]
@@ -180,5 +181,22 @@ fn small_buffers() {
                 p.hosts[host].sysctl("net.ipv4.tcp_wmem", "4096 8192 8192");
             }
         });
+    }
+}
+
+/// Loss, disorder and ACKs of many segments are not taken for marks, of which there are none.
+#[test]
+fn with_accurate_ecn() {
+    for (seed, option) in [(40, "2"), (41, "2"), (42, "1"), (43, "1")] {
+        let p = life(seed, 30, 30, 200_000, 60_000, |p| {
+            for host in [A, B] {
+                p.hosts[host].sysctl("net.ipv4.tcp_ecn", "3");
+                p.hosts[host].sysctl("net.ipv4.tcp_ecn_option", option);
+            }
+        });
+        for host in [A, B] {
+            let marks = p.hosts[host].counter("TcpExtTCPDeliveredCE");
+            assert_eq!(marks, 0, "seed {seed}, tcp_ecn_option {option}");
+        }
     }
 }

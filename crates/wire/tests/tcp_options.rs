@@ -227,9 +227,10 @@ fn options() -> impl Strategy<Value = Options> {
         prop::collection::vec(any::<(u32, u32)>(), 0..=4),
         prop::option::of((cookie, any::<[u8; 16]>(), any::<bool>())),
         prop::option::of(any::<[u8; 16]>()),
+        prop::option::of((any::<bool>(), prop::collection::vec(any::<u32>(), 0..=3))),
     )
         .prop_map(
-            |(mss, window_scale, sack_permitted, timestamps, sack, fast_open, md5)| Options {
+            |(mss, window_scale, sack_permitted, timestamps, sack, fast_open, md5, accecn)| Options {
                 mss,
                 window_scale,
                 sack_permitted,
@@ -237,6 +238,7 @@ fn options() -> impl Strategy<Value = Options> {
                 sack: sack.into_iter().collect(),
                 fast_open: fast_open.and_then(|(len, cookie, exp)| FastOpen::with_cookie(&cookie[..len], exp)),
                 md5,
+                accecn: accecn.map(|(ect1_first, counters)| AccEcn::new(ect1_first, &counters)),
                 ..Options::default()
             },
         )

@@ -17,6 +17,7 @@ const OPT_TIMESTAMPS: u8 = 1;
 const OPT_SACK: u8 = 2;
 const OPT_WSCALE: u8 = 4;
 const OPT_ECN: u8 = 8;
+const OPT_ECN_SEEN: u8 = 16;
 
 impl Conn {
     /// `struct tcp_info`.
@@ -29,7 +30,8 @@ impl Conn {
         info.options = if self.ts.ok { OPT_TIMESTAMPS } else { 0 }
             | if self.sack_ok { OPT_SACK } else { 0 }
             | if scaled { OPT_WSCALE } else { 0 }
-            | if self.ecn != EcnMode::Off { OPT_ECN } else { 0 };
+            | if self.ecn != EcnMode::Off { OPT_ECN } else { 0 }
+            | if self.has_seen_ect() { OPT_ECN_SEEN } else { 0 };
         self.fast_open_info(&mut info);
         if let Some(accecn) = &self.accecn {
             accecn.info(&mut info);

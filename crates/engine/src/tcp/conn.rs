@@ -305,8 +305,8 @@ impl Conn {
     /// Step five: the ACK field (Linux: `tcp_ack` and the switch behind it).
     fn ack_arrives(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
         let child = self.is_fast_open_child();
-        // In the handshake the ACE field is no count yet.
-        let counts = self.state != State::SynRcvd && !segment.syn();
+        // In the handshake the ACE field is no count yet, and TIME_WAIT's ACK of our FIN has none.
+        let counts = self.state != State::SynRcvd && !segment.syn() && !self.snd.fin_is_acked_by(segment.ack);
         if child {
             // The sender is at work already.
         } else if self.state == State::SynRcvd {

@@ -35,6 +35,11 @@ impl Conn {
         }
     }
 
+    /// A packet of the peer's came with ECT: a data packet, or any with Accurate ECN.
+    pub(crate) fn has_seen_ect(&self) -> bool {
+        self.rcv.has_seen_ect() || self.accecn.as_deref().is_some_and(|accecn| accecn.seen_ect)
+    }
+
     /// The ACK of our SYN-ACK.
     pub(in crate::tcp) fn third_ack(&mut self, env: &Env, segment: &Segment<'_>) {
         let Some(accecn) = &mut self.accecn else {

@@ -374,6 +374,11 @@ impl Receiver {
         }
     }
 
+    /// Data came with ECT.
+    pub(crate) fn has_seen_ect(&self) -> bool {
+        self.flags.has(Flags::ECN_SEEN)
+    }
+
     /// ACKs carry ECE: congestion was seen and the peer has not answered with CWR.
     pub(crate) fn ece(&self) -> bool {
         self.flags.has(Flags::ECN_DEMAND_CWR)

@@ -92,7 +92,11 @@ impl Sender {
     }
     /// FIN was acknowledged.
     pub(crate) fn fin_acked(&self) -> bool {
-        self.flags.fin_queued && self.una == self.write_seq
+        self.fin_is_acked_by(self.una)
+    }
+    /// An ACK of `ack` acknowledges our FIN.
+    pub(crate) fn fin_is_acked_by(&self, ack: SeqNum) -> bool {
+        self.flags.fin_queued && ack == self.write_seq
     }
     /// Bytes written and not acknowledged, FIN not counted (SIOCOUTQ).
     pub(crate) fn queued(&self) -> u32 {
