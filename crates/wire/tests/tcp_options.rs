@@ -258,6 +258,19 @@ proptest! {
     }
 
     /// The short way through the commonest list comes to the same as the long way.
+    /// The short way of the usual SYN is the long way of its options, whatever one of its bytes becomes.
+    #[test]
+    fn the_usual_syn_is_read_as_its_options_are(values: [u8; 11], at in 0..20usize, byte: u8) {
+        let [m, n, a, b, c, d, e, f, g, h, shift] = values;
+        let mut bytes = [2, 4, m, n, 4, 2, 8, 10, a, b, c, d, e, f, g, h, 1, 3, 3, shift];
+        for _ in 0..2 {
+            let padded = [&[1, 1, 1, 1], &bytes[..]].concat();
+            prop_assert_eq!(syn(&bytes), syn(&padded));
+            prop_assert_eq!(Options::parse(&bytes, false), Options::parse(&padded, false));
+            bytes[at] = byte;
+        }
+    }
+
     #[test]
     fn timestamps_alone(val: u32, ecr: u32) {
         let mut buf = [0; 12];

@@ -237,13 +237,51 @@ impl Options {
             && let Ok(ts) = <&[u8; 8]>::try_from(ts)
         {
             self.timestamps = Some(read_timestamps(ts));
-        } else if !bytes.is_empty() {
-            *self = Options::parse_list(bytes, syn);
+        } else if !(bytes.is_empty() || syn && self.read_usual_syn(bytes)) {
+            self.read_list(bytes, syn);
         }
     }
 
-    fn parse_list(bytes: &[u8], syn: bool) -> Options {
-        let mut options = Options::default();
+    /// Reads what Linux's SYNs carry, and its SYN-ACKs to such: MSS, SACK permitted, timestamps, window scale; `false`: it is
+    /// something else.
+    #[inline(never)]
+    fn read_usual_syn(&mut self, bytes: &[u8]) -> bool {
+        let &[
+            kind::MSS,
+            4,
+            mss_hi,
+            mss_lo,
+            kind::SACK_PERMITTED,
+            2,
+            kind::TIMESTAMPS,
+            10,
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+            g,
+            h,
+            kind::NOP,
+            kind::WINDOW_SCALE,
+            3,
+            shift,
+        ] = bytes
+        else {
+            return false;
+        };
+        let mss = u16::from_be_bytes([mss_hi, mss_lo]);
+        self.mss = (mss != 0).then_some(mss);
+        self.sack_permitted = true;
+        self.timestamps = Some(read_timestamps(&[a, b, c, d, e, f, g, h]));
+        self.window_scale = Some(shift);
+        true
+    }
+
+    #[inline(never)]
+    fn read_list(&mut self, bytes: &[u8], syn: bool) {
+        let options = self;
         for RawOption { kind, data } in OptionIter::new(bytes) {
             match (kind, data) {
                 (kind::MSS, &[a, b]) if syn && (a, b) != (0, 0) => options.mss = Some(u16::from_be_bytes([a, b])),
@@ -274,7 +312,6 @@ impl Options {
                 _ => {}
             }
         }
-        options
     }
 
     /// Bytes these options take when written, a multiple of 4; more than 40 don't fit in a header.
@@ -337,12 +374,47 @@ impl Options {
             ..
         } = *self
         else {
-            return self.write_list(buf);
+            return match self.write_usual_syn(buf) {
+                Some(len) => Some(len),
+                None => self.write_list(buf),
+            };
         };
         let (head, stamps) = buf.first_chunk_mut::<12>()?.split_at_mut(4);
         head.copy_from_slice(&[kind::NOP, kind::NOP, kind::TIMESTAMPS, 10]);
         stamps.copy_from_slice(&(u64::from(val) << 32 | u64::from(ecr)).to_be_bytes());
         Some(12)
+    }
+
+    /// Writes what [`Self::read_usual_syn`] reads, if it is that.
+    #[inline(never)]
+    fn write_usual_syn(&self, buf: &mut [u8]) -> Option<usize> {
+        let Options {
+            mss: Some(mss),
+            window_scale: Some(shift),
+            sack_permitted: true,
+            timestamps: Some(Timestamps { val, ecr }),
+            sack: SackBlocks { len: 0, .. },
+            fast_open: None,
+            md5: None,
+            md5_last: _,
+            accecn: None,
+        } = *self
+        else {
+            return None;
+        };
+        let [hi, lo] = mss.to_be_bytes();
+        let words = [
+            u32::from_be_bytes([kind::MSS, 4, hi, lo]),
+            u32::from_be_bytes([kind::SACK_PERMITTED, 2, kind::TIMESTAMPS, 10]),
+            val,
+            ecr,
+            u32::from_be_bytes([kind::NOP, kind::WINDOW_SCALE, 3, shift]),
+        ];
+        let (room, _) = buf.first_chunk_mut::<20>()?.as_chunks_mut::<4>();
+        for (room, word) in room.iter_mut().zip(words) {
+            *room = word.to_be_bytes();
+        }
+        Some(20)
     }
 
     fn write_list(&self, buf: &mut [u8]) -> Option<usize> {
