@@ -163,6 +163,7 @@ impl Keys {
 }
 
 /// What most headers carry: no options, timestamps alone, or what Linux's SYNs do.
+#[inline]
 fn is_plain(options: &[u8]) -> bool {
     matches!(
         options,
@@ -231,20 +232,30 @@ impl Tcp {
     }
 
     /// Whether a segment is signed as the keys of whom it is for demand.
+    #[inline]
     pub(super) fn check_signature(&self, env: &mut Env, object: Object, segment: &Segment<'_>) -> Verified {
-        self.check(env, self.keys(object), segment)
+        match self.signs_nothing(segment) {
+            true => Ok(()),
+            false => self.check(env, self.keys(object), segment),
+        }
     }
 
     /// [`Self::check_signature`] of a segment for a listener.
     pub(super) fn check_for_listener(&self, env: &mut Env, index: u32, segment: &Segment<'_>) -> Verified {
-        self.check(env, self.listener_keys(index), segment)
+        match self.signs_nothing(segment) {
+            true => Ok(()),
+            false => self.check(env, self.listener_keys(index), segment),
+        }
+    }
+
+    /// Neither end of it has to do with signatures.
+    #[inline]
+    fn signs_nothing(&self, segment: &Segment<'_>) -> bool {
+        !self.signing && is_plain(segment.raw_options())
     }
 
     /// Linux: `tcp_inbound_hash`.
     fn check(&self, env: &mut Env, keys: Option<&Keys>, segment: &Segment<'_>) -> Verified {
-        if !self.signing && is_plain(segment.raw_options()) {
-            return Ok(());
-        }
         let Some(keys) = keys else {
             return Ok(());
         };
@@ -276,7 +287,7 @@ impl Tcp {
         key: Option<Key>,
         hash: u32,
     ) {
-        if is_plain(segment.raw_options()) && !self.signing {
+        if self.signs_nothing(segment) {
             return reset::reset_segment(env, segment, None);
         }
         let Ok(signature) = signature(segment.raw_options()) else {
