@@ -112,14 +112,14 @@ impl Stack {
             },
             ..diag(State::SynRcvd, r.tuple.local(), r.tuple.remote(), 0)
         });
-        let timewaits = self.tcp.timewaits.iter().map(move |(tuple, rest)| {
+        let timewaits = self.tcp.timewaits.iter().map(move |(tuple, rest, ends)| {
             let kind = if rest.fin_wait2 {
                 TimerKind::FinWait2
             } else {
                 TimerKind::TimeWait
             };
             SockDiag {
-                timer: timer(&self.env, now, rest.ends, kind, 0),
+                timer: timer(&self.env, now, ends, kind, 0),
                 orphan: true,
                 ..diag(rest.state(), tuple.local(), tuple.remote(), 0)
             }

@@ -17,9 +17,18 @@ pub(crate) struct Numbers {
     pub(crate) ts_offset: u32,
 }
 
+fn hash(env: &Env, tuple: &Tuple) -> u64 {
+    env.rng.hash_ends(HashKey::Isn, tuple, 0)
+}
+
+/// What `tcp_timestamps` 1 adds to the clock of a connection's timestamps.
+pub(crate) fn keyed_offset(env: &Env, tuple: &Tuple) -> u32 {
+    (hash(env, tuple) >> 32) as u32
+}
+
 /// The numbers of a connection opened now.
 pub(crate) fn numbers(env: &Env, tuple: &Tuple) -> Numbers {
-    let hash = env.rng.hash_ends(HashKey::Isn, tuple, 0);
+    let hash = hash(env, tuple);
     let now = env.unix_time.wrapping_mul(1_000_000_000).wrapping_add(env.now.nanos());
     Numbers {
         isn: SeqNum(hash as u32) + (now >> 6) as u32,

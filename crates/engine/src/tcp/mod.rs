@@ -275,13 +275,13 @@ impl Tcp {
         segment: &Segment<'_>,
         hash: u32,
     ) -> Result<(), Reject> {
-        let (Some(tuple), Some(rest)) = (self.timewaits.tuple(object), self.timewaits.rest_mut(object)) else {
+        let (Some(tuple), Some(mut rest)) = (self.timewaits.tuple(object), self.timewaits.rest(object)) else {
             return Err(Reject::reset(DropReason::NoSocket));
         };
         let from = rest.state();
         let (verdict, restart) = rest.check(env, segment);
         let to = rest.state();
-        let rest = *rest;
+        self.timewaits.update(object, &rest);
         if from != to {
             trace_move(env, &tuple, from, to, Trigger::RcvFin);
         }

@@ -42,7 +42,7 @@ impl Tcp {
             None => None,
             Some(Object::Conn(_) | Object::Request(_)) => return None,
             Some(object) => {
-                let rest = *self.timewaits.rest(object)?;
+                let rest = self.timewaits.rest(object)?;
                 let legacy = may_reuse(env, tuple, &rest, bound)?;
                 self.end_timewait(env, object, Some(Trigger::Timeout));
                 env.mib.inc(Counter::TcpExtTWRecycled);

@@ -2,7 +2,7 @@
 //! keeps quiet for one MSL (`estab.tcp_quiet_time`), or is given the TIME_WAITs its predecessor saved.
 
 use super::demux::{Demux, Tuple};
-use super::timewait::{Rest, two_msl};
+use super::timewait::{Rest, TsOffset, two_msl};
 use super::{Tcp, clock_ms};
 use crate::Instant;
 use crate::env::Env;
@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
-use estab_proto::{SeqNum, State};
+use estab_proto::{ScaledWindow, SeqNum, State, WindowScale};
 
 /// How the first line of what [`Tcp::save_timewaits`] writes begins, before the version.
 const TITLE: &str = "estab timewaits ";
@@ -67,10 +67,10 @@ impl Tcp {
     /// 2·MSL had begun. MD5 keys are not among it: what answers for those is unsigned.
     pub(crate) fn save_timewaits(&self, env: &Env) -> String {
         let mut text = format!("{TITLE}{VERSION} at {}\n", unix_ms(env));
-        for (tuple, rest) in self.timewaits.iter() {
-            let ends = rest.ends.deadline(&env.timers, env.now);
+        for (tuple, rest, ends) in self.timewaits.iter() {
+            let ends = ends.deadline(&env.timers, env.now);
             let left = ends.map_or(Duration::ZERO, |at| at.since(env.now));
-            text += &line(env, &tuple, rest, left);
+            text += &line(env, &tuple, &rest, left);
         }
         for conn in self
             .conns
@@ -98,7 +98,8 @@ impl Tcp {
         for (tuple, mut rest, left) in parsed? {
             let now = clock_ms(env);
             rest.ts_stamp = now.wrapping_sub(rest.ts_stamp.wrapping_add(away as u32));
-            rest.ts_offset = rest.ts_offset.wrapping_add(away as u32).wrapping_sub(now);
+            let clock = rest.ts_offset.value(env, &tuple).wrapping_add(away as u32);
+            rest.ts_offset = TsOffset::Other(clock.wrapping_sub(now));
             let hash = Demux::hash(env, &tuple);
             let full = self.timewaits.len() >= env.sysctl.tcp_max_tw_buckets as usize;
             if left <= away || full || self.find(hash, &tuple).is_some() {
@@ -124,14 +125,14 @@ fn line(env: &Env, tuple: &Tuple, rest: &Rest, left: Duration) -> String {
         left.as_millis(),
         rest.snd_nxt.0,
         rest.rcv_nxt.0,
-        rest.rcv_wnd,
-        rest.rcv_scale,
+        rest.window.bytes(rest.rcv_scale),
+        rest.rcv_scale.bits(),
         u8::from(rest.fin_wait2),
         u8::from(rest.ts_ok),
         rest.ts_recent,
         clock_ms(env).wrapping_sub(rest.ts_stamp),
         // Our clock of this connection, as the peer saw it.
-        clock_ms(env).wrapping_add(rest.ts_offset),
+        clock_ms(env).wrapping_add(rest.ts_offset.value(env, tuple)),
         rest.bind.bits(),
     )
 }
@@ -160,19 +161,21 @@ fn saved(line: &str) -> Option<Saved> {
     let remote: SocketAddr = words.next()?.parse().ok()?;
     let mut number = || words.next()?.parse::<u32>().ok();
     let left = u64::from(number()?);
+    let (snd_nxt, rcv_nxt) = (SeqNum(number()?), SeqNum(number()?));
+    let (window, rcv_scale) = (number()?, WindowScale::new(number()?.min(14) as u8));
     let rest = Rest {
-        snd_nxt: SeqNum(number()?),
-        rcv_nxt: SeqNum(number()?),
-        rcv_wnd: number()?,
-        rcv_scale: number()?.min(14) as u8,
+        snd_nxt,
+        rcv_nxt,
+        window: ScaledWindow::of(window, rcv_scale),
+        rcv_scale,
         fin_wait2: number()? != 0,
         ts_ok: number()? != 0,
         ts_recent: number()?,
         ts_stamp: number()?,
-        ts_offset: number()?,
+        // The clock itself, until it is known how late it is.
+        ts_offset: TsOffset::Other(number()?),
         bind: PackedBinding::from_bits(number()? as u8),
         last_oow_ack: 0,
-        ends: Default::default(),
         sock: None,
     };
     (words.next().is_none() && local.is_ipv4() == remote.is_ipv4()).then(|| (Tuple::new(local, remote), rest, left))

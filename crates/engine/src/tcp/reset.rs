@@ -149,14 +149,17 @@ pub(crate) fn ack_for_request(env: &mut Env, request: &Request, key: Option<&Key
 
 /// TIME_WAIT's ACK (Linux: `tcp_v4_timewait_ack`).
 pub(crate) fn ack_for_timewait(env: &mut Env, tuple: &Tuple, iface: IfaceId, rest: &Rest, key: Option<&Key>) {
-    let ts = rest
-        .ts_ok
-        .then(|| (clock_ms(env).wrapping_add(rest.ts_offset), rest.ts_recent));
+    let ts = rest.ts_ok.then(|| {
+        (
+            clock_ms(env).wrapping_add(rest.ts_offset.value(env, tuple)),
+            rest.ts_recent,
+        )
+    });
     let a = Answer {
         seq: rest.snd_nxt,
         ack: rest.rcv_nxt,
         flags: TcpFlags::ACK,
-        window: ScaledWindow::of(rest.rcv_wnd, WindowScale::new(rest.rcv_scale)).0,
+        window: rest.window.0,
         options: ReplyOptions {
             timestamps: ts,
             md5_last: true,
