@@ -4,8 +4,10 @@ mod common;
 
 use common::script::*;
 use common::*;
-use estab_engine::proto::State;
+use estab_engine::proto::trace::OptionTrace;
+use estab_engine::proto::{State, TraceKind};
 use estab_engine::*;
+use std::time::Duration;
 
 /// A connection with timestamps that we closed first; in TIME_WAIT at the script's 20 ms, RCV.NXT 2, SND.NXT 2.
 fn timewait(s: &mut Script) -> SocketId {
@@ -235,5 +237,40 @@ fn a_listener_restarts_over_its_own_time_waits_with_reuseaddr_only() {
         if reuse {
             s.sock(second).listen(5).unwrap();
         }
+    }
+}
+
+/// The time and the TSval of the last segment that a host sent.
+fn last_timestamp(host: &Host) -> (u64, u32) {
+    let sent = host.take_trace().into_iter().rev().find_map(|event| match event.kind {
+        TraceKind::Sent(segment) => segment.options.iter().find_map(|option| match option {
+            OptionTrace::Timestamps { val, .. } => Some((event.at_ns / 1_000_000, *val)),
+            _ => None,
+        }),
+        _ => None,
+    });
+    sent.expect("a segment with timestamps")
+}
+
+#[test]
+fn its_timestamps_go_on_from_its_connections() {
+    for knob in ["1", "2"] {
+        let mut p = Pair::new();
+        p.hosts[A].sysctl("net.ipv4.tcp_timestamps", knob);
+        let (a, b, _) = p.open();
+        let (began, first) = last_timestamp(&p.hosts[A]);
+        p.close(A, a);
+        p.run_ms(50);
+        // The ACK of B's FIN is lost: B repeats it, and what is left of A answers.
+        p.links[A] = Box::new(|_| None);
+        p.close(B, b);
+        p.run_ms(50);
+        assert_eq!(p.hosts[A].states(p.now), [State::TimeWait]);
+        p.hosts[A].take_trace();
+        p.links[A] = Box::new(|_| Some(Duration::from_millis(10)));
+        p.run_s(2);
+        assert_eq!(p.hosts[B].states(p.now), [], "its FIN was acknowledged");
+        let (at, last) = last_timestamp(&p.hosts[A]);
+        assert_eq!(u64::from(last.wrapping_sub(first)), at - began);
     }
 }
