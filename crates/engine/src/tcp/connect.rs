@@ -565,7 +565,7 @@ impl Tcp {
                 ts_offset: numbers.ts_offset,
             },
         );
-        conn.way = env.ip.remember(&route);
+        (conn.way, conn.pmtu) = (env.ip.remember(&route), route.mtu);
         if let Some(legacy) = chosen.legacy {
             conn.ts.recent = legacy.ts_recent;
             conn.ts.stamp = legacy.ts_stamp;
