@@ -224,7 +224,16 @@ impl Conn {
     }
 
     /// Bytes of options that come and go: a signature, SACK blocks and Accurate ECN (Linux: `tcp_established_options`).
+    #[inline]
     pub(super) fn extra_options(&self, env: &Env) -> u32 {
+        match self.opts.keys.is_empty() && self.rcv.sack_count() == 0 && self.accecn.is_none() {
+            true => 0,
+            false => self.some_extra_options(env),
+        }
+    }
+
+    #[inline(never)] // Most segments have none.
+    fn some_extra_options(&self, env: &Env) -> u32 {
         let key = self.key().map_or(0, |_| auth::OPTION_LEN);
         let sacks = self.rcv.sack_count().min(self.most_sacks());
         if self.accecn.is_some() {
