@@ -2,7 +2,7 @@
 //! (RFC 9293 §3.10.7.4) as a pipeline of steps, each of which may discard the segment for a named reason
 //! (Linux: `tcp_rcv_established`, `tcp_rcv_state_process`).
 
-use super::accecn::{AccEcn, EcnMode, Feedback};
+use super::accecn::{AccEcn, EcnMode};
 use super::close::Fate;
 use super::connect::Opening;
 use super::demux::Tuple;
@@ -286,12 +286,6 @@ impl Conn {
             && !self.rcv.awaits_urgent()
     }
 
-    /// [`keep_timestamp`](Self::keep_timestamp) will move TS.Recent forward (Linux: FLAG_TS_PROGRESS).
-    fn brings_timestamp(&self, segment: &Segment<'_>) -> bool {
-        let ts = segment.options.timestamps.filter(|_| self.ts.ok);
-        ts.is_some_and(|ts| SeqNum(ts.val).after(SeqNum(self.ts.recent))) && !segment.seq.after(self.rcv.rcv_wup())
-    }
-
     /// TS.Recent follows the segments that are acceptable and in order (RFC 7323 §4.3; Linux: `tcp_replace_ts_recent`).
     fn keep_timestamp(&mut self, env: &Env, segment: &Segment<'_>) {
         if let Some(ts) = segment.options.timestamps.filter(|_| self.ts.ok)
@@ -305,8 +299,10 @@ impl Conn {
     /// Step five: the ACK field (Linux: `tcp_ack` and the switch behind it).
     fn ack_arrives(&mut self, env: &mut Env, segment: &Segment<'_>) -> Result<(), Reject> {
         let child = self.is_fast_open_child();
-        // In the handshake the ACE field is no count yet, and TIME_WAIT's ACK of our FIN has none.
-        let counts = self.state != State::SynRcvd && !segment.syn() && !self.snd.fin_is_acked_by(segment.ack);
+        let feedback = match self.accecn {
+            None => None,
+            Some(_) => self.accurate_feedback(segment),
+        };
         if child {
             // The sender is at work already.
         } else if self.state == State::SynRcvd {
@@ -316,7 +312,6 @@ impl Conn {
             self.end_opening(env);
         }
         let ts = segment.options.timestamps.filter(|_| self.ts.ok);
-        let newer = self.accecn.is_some() && self.brings_timestamp(segment);
         let out = self.snd.on_ack(
             env,
             &AckIn {
@@ -330,12 +325,7 @@ impl Conn {
                 ece: self.ecn == EcnMode::Classic && segment.has(TcpFlags::ECE) && !segment.syn(),
                 has_data: segment.len() > 0,
             },
-            self.accecn.as_deref_mut().filter(|_| counts).map(|state| Feedback {
-                state,
-                ace: segment.flags.ace(),
-                option: segment.options.accecn,
-                newer,
-            }),
+            self.accecn.as_deref_mut().zip(feedback.as_ref()),
         );
         if child && self.state == State::SynRcvd && (out.drop.is_some() || out.old_ack) {
             return Err(Reject::reset(out.drop.unwrap_or(DropReason::TcpOldAck)));

@@ -1,12 +1,13 @@
 //! Where a connection's segments meet its Accurate ECN.
 
+use super::Feedback;
 use super::received::Fit;
 use crate::env::Env;
 use crate::tcp::auth;
 use crate::tcp::conn::Conn;
 use crate::tcp::emit::Out;
 use crate::tcp::segment::Segment;
-use estab_proto::{SeqNum, TcpFlags};
+use estab_proto::{SeqNum, State, TcpFlags};
 use estab_wire::tcp::{MAX_OPTIONS_LEN, Options};
 
 impl Conn {
@@ -23,6 +24,13 @@ impl Conn {
     /// Counts the ECN field of an acceptable segment.
     #[inline]
     pub(in crate::tcp) fn count_ecn(&mut self, segment: &Segment<'_>) {
+        if self.accecn.is_some() {
+            self.count_codepoint(segment);
+        }
+    }
+
+    #[cold]
+    fn count_codepoint(&mut self, segment: &Segment<'_>) {
         let Some(accecn) = &mut self.accecn else {
             return;
         };
@@ -38,6 +46,23 @@ impl Conn {
     /// A packet of the peer's came with ECT: a data packet, or any with Accurate ECN.
     pub(crate) fn has_seen_ect(&self) -> bool {
         self.rcv.has_seen_ect() || self.accecn.as_deref().is_some_and(|accecn| accecn.seen_ect)
+    }
+
+    /// What a segment says of our packets' ECN. In the handshake its ACE field is no count yet, and TIME_WAIT's ACK of our FIN
+    /// has none.
+    #[cold]
+    pub(in crate::tcp) fn accurate_feedback(&self, segment: &Segment<'_>) -> Option<Feedback> {
+        if self.state == State::SynRcvd || segment.syn() || self.snd.fin_is_acked_by(segment.ack) {
+            return None;
+        }
+        let ts = segment.options.timestamps.filter(|_| self.ts.ok);
+        let later = ts.is_some_and(|ts| SeqNum(ts.val).after(SeqNum(self.ts.recent)));
+        Some(Feedback {
+            ace: segment.flags.ace(),
+            option: segment.options.accecn,
+            // TS.Recent will move (Linux: FLAG_TS_PROGRESS).
+            newer: later && !segment.seq.after(self.rcv.rcv_wup()),
+        })
     }
 
     /// The ACK of our SYN-ACK.
@@ -79,6 +104,7 @@ impl Conn {
     }
 
     /// Bytes that SACK blocks, of which there are `sacks`, and the option take together.
+    #[cold]
     pub(in crate::tcp) fn accurate_ecn_len(&self, env: &Env, sacks: usize) -> u32 {
         let fit = self.accurate_ecn_fit(env, sacks);
         fit.map_or(super::received::len_of(sacks, None), |fit| {
@@ -87,7 +113,7 @@ impl Conn {
     }
 
     /// What Accurate ECN puts into a segment that leaves: the ACE field, ECT(0), and the option.
-    #[inline(never)]
+    #[cold]
     pub(in crate::tcp) fn accurate_ecn(&mut self, env: &Env, out: &mut Out) {
         let sacks = out.unusual.as_ref().map_or(0, |options| options.sack.len());
         let fit = self.accurate_ecn_fit(env, sacks);

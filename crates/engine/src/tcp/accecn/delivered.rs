@@ -15,8 +15,7 @@ const LARGE_ACKS: u32 = 4;
 const TOO_LATE: u64 = (1 << 23) - 1;
 
 /// What an ACK says of our packets' ECN.
-pub(crate) struct Feedback<'a> {
-    pub(crate) state: &'a mut AccEcn,
+pub(crate) struct Feedback {
     /// Its ACE field.
     pub(crate) ace: u8,
     pub(crate) option: Option<AccEcnOption>,
@@ -38,17 +37,17 @@ pub(crate) struct Delivery {
     pub(crate) exact: bool,
 }
 
-impl Feedback<'_> {
+impl AccEcn {
     /// How many more packets were marked (Linux: `__tcp_accecn_process`). The ACE field tells it modulo 8; after an ACK of more
     /// packets than that, the option tells more, or the safer answer is the larger one.
-    pub(crate) fn new_marks(&mut self, of: &Delivery) -> u32 {
-        if !of.progress && !self.newer {
+    pub(crate) fn new_marks(&mut self, told: &Feedback, of: &Delivery) -> u32 {
+        if !of.progress && !told.newer {
             // It may have been overtaken.
             return 0;
         }
-        let marked_bytes = self.counters(of);
+        let marked_bytes = self.counters(told, of);
         self.average(of.packets);
-        let delta = u32::from(self.ace).wrapping_sub(ACE_START).wrapping_sub(of.marked) & ACE_MASK;
+        let delta = u32::from(told.ace).wrapping_sub(ACE_START).wrapping_sub(of.marked) & ACE_MASK;
         if of.packets <= ACE_MASK {
             return delta;
         }
@@ -66,13 +65,13 @@ impl Feedback<'_> {
             Some(bytes) if u64::from(bytes) > full(delta) => most,
             // Marks that wrapped would have been full segments, or at least half.
             Some(bytes) if u64::from(bytes) < full(most) / 2 => delta,
-            None if self.state.ack_ewma > LARGE_ACKS << 6 => delta,
+            None if self.ack_ewma > LARGE_ACKS << 6 => delta,
             _ => most,
         }
     }
 
     fn average(&mut self, packets: u32) {
-        let average = &mut self.state.ack_ewma;
+        let average = &mut self.ack_ewma;
         if packets > 0 {
             *average = match *average {
                 0 => packets << 6,
@@ -84,35 +83,32 @@ impl Feedback<'_> {
 
     /// Brings the byte counters up to date: by the option or, without one, by giving all to the codepoint that took all between
     /// the last two. How many marked bytes that makes more, if it can be trusted (Linux: `tcp_accecn_process_option`).
-    fn counters(&mut self, of: &Delivery) -> Option<u32> {
-        let state = &mut *self.state;
-        if let Some(option) = &self.option {
-            state.meet(option);
+    fn counters(&mut self, told: &Feedback, of: &Delivery) -> Option<u32> {
+        if let Some(option) = &told.option {
+            self.meet(option);
         }
-        if state.failed.option {
+        if self.failed.option {
             return None;
         }
-        let before = state.delivered[usize::from(codepoint_index(CE))];
-        let trusted = match &self.option {
-            Some(option) => state.take_counters(option),
-            None if state.seen == Seen::Not => {
+        let before = self.delivered[usize::from(codepoint_index(CE))];
+        let trusted = match &told.option {
+            Some(option) => self.take_counters(option),
+            None if self.seen == Seen::Not => {
                 if of.bytes_sent >= TOO_LATE {
-                    (state.seen, state.failed.option) = (Seen::Spoilt, true);
+                    (self.seen, self.failed.option) = (Seen::Spoilt, true);
                 }
                 false
             }
-            None if state.estimate != 0 => {
-                let counter = &mut state.delivered[usize::from(codepoint_index(state.estimate))];
+            None if self.estimate != 0 => {
+                let counter = &mut self.delivered[usize::from(codepoint_index(self.estimate))];
                 *counter = counter.wrapping_add(of.bytes);
                 true
             }
             None => false,
         };
-        trusted.then(|| state.delivered[usize::from(codepoint_index(CE))].wrapping_sub(before))
+        trusted.then(|| self.delivered[usize::from(codepoint_index(CE))].wrapping_sub(before))
     }
-}
 
-impl AccEcn {
     /// Takes the option's counters. True if since the last one nothing but the estimate's codepoint has grown, or one counter
     /// did for the first time: then the estimate was right, or there is one now.
     fn take_counters(&mut self, option: &AccEcnOption) -> bool {

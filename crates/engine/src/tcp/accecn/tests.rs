@@ -8,13 +8,12 @@ const MSS: u32 = 1000;
 
 /// What an ACK of full segments reports, after `marked` marks were known.
 fn marks(state: &mut AccEcn, marked: u32, ace: u8, packets: u32, option: Option<AccEcnOption>) -> u32 {
-    let mut feedback = Feedback {
-        state,
+    let feedback = Feedback {
         ace,
         option,
         newer: false,
     };
-    feedback.new_marks(&Delivery {
+    let delivery = Delivery {
         progress: true,
         packets,
         bytes: packets * MSS,
@@ -22,7 +21,8 @@ fn marks(state: &mut AccEcn, marked: u32, ace: u8, packets: u32, option: Option<
         bytes_sent: 1 << 20,
         mss: MSS,
         exact: true,
-    })
+    };
+    state.new_marks(&feedback, &delivery)
 }
 
 /// An option that tells of so many segments by ECT(0) and CE.

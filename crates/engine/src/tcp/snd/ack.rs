@@ -7,7 +7,7 @@ use super::{AckIn, AckOut, Nagle, Sender};
 use crate::Instant;
 use crate::drop::DropReason;
 use crate::env::Env;
-use crate::tcp::accecn::{Delivery, Feedback};
+use crate::tcp::accecn::{AccEcn, Delivery, Feedback};
 use crate::tcp::cc::AckSample;
 use crate::tcp::loss::{AckFlags, CaState, Rexmit, SackState};
 use estab_proto::{Counter, SeqNum};
@@ -24,7 +24,12 @@ struct RttSamples {
 impl Sender {
     /// An acceptable segment with ACK arrived: call once per segment, before its data is processed; then, when that is
     /// done, [`Self::push`].
-    pub(crate) fn on_ack(&mut self, env: &mut Env, ack: &AckIn<'_>, feedback: Option<Feedback<'_>>) -> AckOut {
+    pub(crate) fn on_ack(
+        &mut self,
+        env: &mut Env,
+        ack: &AckIn<'_>,
+        accurate: Option<(&mut AccEcn, &Feedback)>,
+    ) -> AckOut {
         let prior_una = self.una;
         let mut st = SackState {
             now: env.now,
@@ -88,7 +93,7 @@ impl Sender {
             ..AckOut::default()
         };
         if prior_packets == 0 {
-            let marks = feedback.map(|f| self.accurate_ecn(f, prior_delivered, prior_una, &st, &mut flags));
+            let marks = accurate.map(|a| self.accurate_ecn(a, prior_delivered, prior_una, &st, &mut flags));
             if flags.any(AckFlags::DSACKING) {
                 self.fastretrans_alert(env, prior_una, 0, &mut flags);
                 let ece = flags.any(AckFlags::ECE);
@@ -101,7 +106,7 @@ impl Sender {
         }
         self.clean_rtx_queue(env, prior_fack, prior_una, ack, &mut flags, &mut st);
         self.rack_update_window(env, &st);
-        let marks = feedback.map(|f| self.accurate_ecn(f, prior_delivered, prior_una, &st, &mut flags));
+        let marks = accurate.map(|a| self.accurate_ecn(a, prior_delivered, prior_una, &st, &mut flags));
         let ece = flags.any(AckFlags::ECE);
         self.process_tlp_ack(env, ack.ack, flags);
         let dubious = !flags.any(AckFlags::NOT_DUP) || flags.any(AckFlags::ALERT) || self.state != CaState::Open;
@@ -214,15 +219,16 @@ impl Sender {
 
     /// How many more packets were marked by what the peer counts; any is congestion (RFC 9768 §3.2;
     /// Linux: `tcp_accecn_process`).
+    #[cold]
     fn accurate_ecn(
         &mut self,
-        mut feedback: Feedback<'_>,
+        (accecn, feedback): (&mut AccEcn, &Feedback),
         prior_delivered: u32,
         prior_una: SeqNum,
         st: &SackState,
         flags: &mut AckFlags,
     ) -> u32 {
-        let marks = feedback.new_marks(&Delivery {
+        let delivery = Delivery {
             progress: flags.any(AckFlags::PROGRESS),
             packets: self.rate.delivered.wrapping_sub(prior_delivered),
             bytes: self.una.since(prior_una).wrapping_add(st.sacked_bytes),
@@ -230,7 +236,8 @@ impl Sender {
             bytes_sent: self.totals.bytes_sent,
             mss: u32::from(self.mss),
             exact: self.flags.sack_ok || matches!(self.state, CaState::Open | CaState::Cwr),
-        });
+        };
+        let marks = accecn.new_marks(feedback, &delivery);
         if marks > 0 {
             self.count_marks(marks);
             flags.set(AckFlags::ECE);
