@@ -6,6 +6,16 @@ use common::script::*;
 use estab_engine::*;
 use std::time::Duration;
 
+/// A listener with SO_RCVBUF set.
+fn listen_with_rcvbuf(s: &mut Script, bytes: u32) -> SocketId {
+    let listener = s.socket();
+    s.sock(listener).set_option(SockOption::RcvBuf(bytes)).unwrap();
+    let local = s.local;
+    s.sock(listener).bind(local).unwrap();
+    s.sock(listener).listen(1).unwrap();
+    listener
+}
+
 #[test]
 fn a_fin_behind_repeated_data_is_acknowledged_without_dsack() {
     let mut s = Script::new();
@@ -25,11 +35,7 @@ fn a_fin_behind_repeated_data_is_acknowledged_without_dsack() {
 #[test]
 fn what_lies_beyond_the_window_is_counted_whole_or_in_part() {
     let mut s = Script::new();
-    let listener = s.socket();
-    s.sock(listener).set_option(SockOption::RcvBuf(8000)).unwrap();
-    let local = s.local;
-    s.sock(listener).bind(local).unwrap();
-    s.sock(listener).listen(1).unwrap();
+    listen_with_rcvbuf(&mut s, 8000);
     s.inject("S 0:0(0) win 60000 <mss 1460>");
     s.expect("S. 0:0(0) ack 1");
     s.inject(". 1:1(0) ack 1 win 60000");
@@ -114,11 +120,7 @@ fn windows_scale_to_1_gib_both_ways() {
     ] {
         s.host.stack.set_sysctl(name, value).unwrap();
     }
-    let listener = s.socket();
-    s.sock(listener).set_option(SockOption::RcvBuf(1 << 30)).unwrap();
-    let local = s.local;
-    s.sock(listener).bind(local).unwrap();
-    s.sock(listener).listen(1).unwrap();
+    let listener = listen_with_rcvbuf(&mut s, 1 << 30);
     s.inject("S 0:0(0) win 65535 <mss 1460,sackOK,nop,wscale 15>");
     s.expect("S. 0:0(0) ack 1 win 65535 <mss 1460,nop,nop,sackOK,nop,wscale 14>");
     s.inject(". 1:1(0) ack 1 win 65535");

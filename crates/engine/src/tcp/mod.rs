@@ -483,32 +483,28 @@ impl Tcp {
         in_place: bool,
     ) -> Option<(Transmit, Payload)> {
         while let Some((index, generation)) = self.ready.front().copied() {
-            if let Some(conn) = self
-                .conns
-                .get_mut(index as usize)
-                .filter(|c| c.generation == generation)
-            {
-                if conn.wants_transmit()
-                    && let Some((transmit, left)) = conn.transmit(env, buf, in_place)
-                {
-                    // Most have but one thing to say: they needn't be asked again.
-                    if !conn.wants_transmit() {
-                        conn.in_ready = false;
-                        conn.rearm(env, index);
-                        self.ready.pop_front();
-                    }
-                    return Some((transmit, Payload { index, left }));
-                }
+            let conn = self.conns.get_mut(index as usize);
+            let Some(conn) = conn.filter(|c| c.generation == generation) else {
+                self.ready.pop_front();
+                continue;
+            };
+            let sent = match conn.wants_transmit() {
+                true => conn.transmit(env, buf, in_place),
+                false => None,
+            };
+            // Most have but one thing to say: they needn't be asked again.
+            if sent.is_none() || !conn.wants_transmit() {
                 conn.in_ready = false;
-                if conn.snd.resume(env) {
+                self.ready.pop_front();
+                match conn.snd.resume(env) {
                     // What it has now stands behind what others have.
-                    self.ready.pop_front();
-                    self.settle(env, index);
-                    continue;
+                    true => self.settle(env, index),
+                    false => conn.rearm(env, index),
                 }
-                conn.rearm(env, index);
             }
-            self.ready.pop_front();
+            if let Some((transmit, left)) = sent {
+                return Some((transmit, Payload { index, left }));
+            }
         }
         None
     }

@@ -178,34 +178,25 @@ impl Header {
     /// reading back what was just written in pieces makes the processor wait.
     #[inline]
     pub fn write_usual(&self, buf: &mut [u8], timestamps: Option<Timestamps>) -> Option<(usize, Sum)> {
-        let fixed = [
-            u32::from(self.src_port) << 16 | u32::from(self.dst_port),
-            self.seq,
-            self.ack,
-            u32::from(self.flags & flags::ALL) << 16 | u32::from(self.window),
-            u32::from(self.urgent),
-        ];
-        let mut sum = Sum::new();
-        let len = match timestamps {
-            None => {
-                let header = buf.first_chunk_mut::<HEADER_LEN>()?;
-                let [ports, seq, ack, flags, urgent] = fixed;
-                put_words(header, [ports, seq, ack, flags | 5 << 28, urgent], &mut sum);
-                HEADER_LEN
-            }
-            Some(Timestamps { val, ecr }) => {
-                let header = buf.first_chunk_mut::<{ HEADER_LEN + 12 }>()?;
-                let [ports, seq, ack, flags, urgent] = fixed;
-                let kinds = u32::from_be_bytes([kind::NOP, kind::NOP, kind::TIMESTAMPS, 10]);
-                put_words(
-                    header,
-                    [ports, seq, ack, flags | 8 << 28, urgent, kinds, val, ecr],
-                    &mut sum,
-                );
-                HEADER_LEN + 12
-            }
+        let fixed = |len: usize| {
+            [
+                u32::from(self.src_port) << 16 | u32::from(self.dst_port),
+                self.seq,
+                self.ack,
+                (len as u32 / 4) << 28 | u32::from(self.flags & flags::ALL) << 16 | u32::from(self.window),
+                u32::from(self.urgent),
+            ]
         };
-        Some((len, sum))
+        let Some(Timestamps { val, ecr }) = timestamps else {
+            let header = buf.first_chunk_mut::<HEADER_LEN>()?;
+            return Some((HEADER_LEN, put_words(header, fixed(HEADER_LEN))));
+        };
+        const LEN: usize = HEADER_LEN + 12;
+        let header = buf.first_chunk_mut::<LEN>()?;
+        let [ports, seq, ack, flags, urgent] = fixed(LEN);
+        let kinds = u32::from_be_bytes([kind::NOP, kind::NOP, kind::TIMESTAMPS, 10]);
+        let sum = put_words(header, [ports, seq, ack, flags, urgent, kinds, val, ecr]);
+        Some((LEN, sum))
     }
 
     /// Writes the header before `options_len` bytes of options (a multiple of 4, at most 40) that stand or will stand
@@ -235,10 +226,9 @@ impl Header {
 /// the `payload_len` bytes behind it, from [`copy_and_sum`](crate::checksum::copy_and_sum) say.
 #[inline]
 pub fn set_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr, payload: Sum, payload_len: usize) {
-    let mut sum = Sum::pseudo(src, dst, protocol::TCP, header.len() + payload_len);
-    sum.add_bytes(header);
+    let mut sum = Sum::of(header);
     sum.add(payload);
-    put_checksum(header, sum.finish());
+    finish_checksum(header, src, dst, sum, header.len() + payload_len);
 }
 
 /// [`set_checksum`] where `sum` is that of header and payload, `len` bytes in all.
@@ -255,13 +245,15 @@ pub fn set_partial_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr, len: us
     put_checksum(header, Sum::pseudo(src, dst, protocol::TCP, len).fold());
 }
 
-/// Stores 32-bit words in network order, and adds them up.
+/// Stores 32-bit words in network order; their sum.
 #[inline]
-fn put_words<const LEN: usize, const N: usize>(to: &mut [u8; LEN], words: [u32; N], sum: &mut Sum) {
+fn put_words<const LEN: usize, const N: usize>(to: &mut [u8; LEN], words: [u32; N]) -> Sum {
+    let mut sum = Sum::new();
     for (to, word) in to.as_chunks_mut().0.iter_mut().zip(words) {
         *to = word.to_be_bytes();
         sum.add_u32(word);
     }
+    sum
 }
 
 #[inline]
