@@ -8,8 +8,10 @@ use crate::Malformed;
 use crate::checksum::Sum;
 use crate::ip::protocol;
 
+mod accecn;
 mod options;
-pub use options::{AccEcn, FastOpen, OptionIter, OptionWriter, Options, RawOption, SackBlocks, Timestamps, kind};
+pub use accecn::AccEcn;
+pub use options::{FastOpen, OptionIter, OptionWriter, Options, RawOption, SackBlocks, Timestamps, kind};
 
 /// Bytes of a header without options.
 pub const HEADER_LEN: usize = 20;
